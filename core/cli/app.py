@@ -1,0 +1,44 @@
+"""The root of the command line: groups of commands, and errors as one line."""
+
+import sys
+
+import typer
+from typer.exceptions import TyperException
+
+from core.cli import data, generate, quickstart, tokenizer, train
+
+app = typer.Typer(
+    name="workbook",
+    help="The LM workbook: text to tokens to a trained Transformer to results, each step a command.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("quickstart")(quickstart.quickstart)
+app.add_typer(data.app, name="data")
+app.add_typer(tokenizer.app, name="tokenizer")
+app.command("train")(train.train)
+app.command("generate")(generate.generate)
+
+
+def main() -> None:
+    """Run the command line; what the user got wrong becomes one line and exit code 2."""
+    try:
+        code = app(standalone_mode=False)
+    except TyperException as error:
+        message = error.format_message()
+        if message:  # empty where the help has been shown instead
+            _fail(message)
+        sys.exit(2)
+    except (ValueError, OSError) as error:
+        _fail(str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(code or 0)
+
+
+def _fail(message: str) -> None:
+    print(f"workbook: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,133 @@
+"""From PRESET or FILE and `field=value` words to one checked configuration.
+
+Reading YAML and JSON is PyYAML's work (JSON is YAML), typing the values pydantic's; `core.config` needs neither.
+"""
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import yaml
+
+from core.config import RunConfig, to_dict
+from core.files import open_binary
+from core.presets import preset
+
+
+def load_config(source: str, overrides: Sequence[str] = ()) -> RunConfig:
+    """A preset's or a file's configuration with single fields replaced.
+
+    Args:
+        source: A preset's name, or the path of a YAML or JSON file; a file may start from a preset by naming it under
+            `preset` and change only some fields.
+        overrides: Words such as `optimizer.lr=3e-4`.
+
+    Raises:
+        ValueError: For what does not exist, is not of its field's type or does not fit together.
+    """
+    if source.endswith((".yaml", ".yml", ".json")) or Path(source).is_file():
+        values, origin = _read(source), f"{source}: "
+    else:
+        values, origin = to_dict(preset(source)), ""
+    for word in overrides:
+        _override(values, word)
+    return _build(values, origin)
+
+
+def to_yaml(config: RunConfig) -> str:
+    """A configuration as a file that `load_config` reads back to an equal one."""
+    return yaml.safe_dump(to_dict(config), sort_keys=False)
+
+
+def _read(path: str) -> dict[str, Any]:
+    with open_binary(path) as file:
+        try:
+            values = yaml.safe_load(file)
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path}: neither YAML nor JSON ({' '.join(str(error).split())})") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: fields and their values were expected, not {type(values).__name__}")
+    if "preset" in values:
+        base = to_dict(preset(str(values.pop("preset"))))
+        _check_keys(values, RunConfig, f"{path}: ")
+        for key, value in values.items():
+            base[key] = {**base[key], **value} if isinstance(base[key], dict) and isinstance(value, dict) else value
+        values = base
+    return values
+
+
+def _override(values: dict[str, Any], word: str) -> None:
+    """Carry out one `dotted.name=value`, the value written as in YAML."""
+    name, equals, text = word.partition("=")
+    if not equals:
+        raise ValueError(f"{word!r}: a field is set with name=value, such as optimizer.lr=3e-4")
+    _field_type(name)
+    *path, last = name.split(".")
+    target = values
+    for part in path:
+        target = target.setdefault(part, {})
+    try:
+        target[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ValueError(f"{word!r}: {text!r} is not a value") from None
+
+
+def _field_type(name: str) -> type:
+    """The type of a dotted field; an unknown one is refused with the nearest name."""
+    kind: Any = RunConfig
+    for part in name.split("."):
+        hints = typing.get_type_hints(kind) if dataclasses.is_dataclass(kind) else {}
+        if part not in hints:
+            raise ValueError(f"there is no field {name!r}{_nearest(name)}")
+        kind = hints[part]
+    if dataclasses.is_dataclass(kind):
+        raise ValueError(f"{name!r} is a group of fields: set one of them, such as {_names(kind, name + '.')[0]}")
+    return kind
+
+
+def _names(kind: type, prefix: str = "") -> list[str]:
+    """The dotted names of all fields of a configuration."""
+    names = []
+    for name, hint in typing.get_type_hints(kind).items():
+        names += _names(hint, f"{prefix}{name}.") if dataclasses.is_dataclass(hint) else [f"{prefix}{name}"]
+    return names
+
+
+def _nearest(name: str) -> str:
+    names = _names(RunConfig)
+    last = name.rpartition(".")[2]
+    by_last = [full for full in names if full.rpartition(".")[2] == last]
+    near = by_last or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if not near:
+        near = [
+            full
+            for full in names
+            if full.rpartition(".")[2] in difflib.get_close_matches(last, [n.rpartition(".")[2] for n in names], n=1)
+        ]
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _check_keys(values: dict[str, Any], kind: type, origin: str, prefix: str = "") -> None:
+    hints = typing.get_type_hints(kind)
+    for key, value in values.items():
+        if key not in hints:
+            raise ValueError(f"{origin}there is no field {f'{prefix}{key}'!r}{_nearest(f'{prefix}{key}')}")
+        if dataclasses.is_dataclass(hints[key]) and isinstance(value, dict):
+            _check_keys(value, hints[key], origin, f"{prefix}{key}.")
+
+
+def _build(values: dict[str, Any], origin: str) -> RunConfig:
+    _check_keys(values, RunConfig, origin)
+    try:
+        return pydantic.TypeAdapter(RunConfig).validate_python(values)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "value_error":  # our own check: its message says it all
+            raise ValueError(f"{origin}{name + ': ' if name else ''}{first['ctx']['error']}") from None
+        given = "" if first["type"] == "missing" else f" is {first['input']!r}"
+        raise ValueError(f"{origin}{name}{given}: {first['msg'][:1].lower()}{first['msg'][1:]}") from None

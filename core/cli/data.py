@@ -1,0 +1,141 @@
+"""`workbook data`: corpora and data sets."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from core.cli.options import DEFAULT_DATA, DataDir
+from core.presets import quickstart
+
+app = typer.Typer(help="Make, fetch and prepare text and tokens.", no_args_is_help=True, rich_markup_mode=None)
+
+STORIES_TRAIN_BYTES = 8_000_000
+STORIES_VALID_BYTES = 400_000
+
+
+@app.command()
+def stories(
+    data: DataDir = DEFAULT_DATA,
+    name: Annotated[str, typer.Option(help="Name of the data set.")] = quickstart().data.dataset,
+    train_bytes: Annotated[int, typer.Option(min=1, help="Size of the training text.")] = STORIES_TRAIN_BYTES,
+    valid_bytes: Annotated[int, typer.Option(min=1, help="Size of the validation text.")] = STORIES_VALID_BYTES,
+    vocab_size: Annotated[int, typer.Option(help="Size of the tokenizer.")] = quickstart().model.vocab_size,
+    seed: Annotated[int, typer.Option(min=0, help="Other seeds, other stories.")] = 0,
+) -> None:
+    """Make the built-in stories, whose cross-entropy floor is known, and their data set."""
+    from core.cli.console import stage_progress
+    from core.corpus.dataset import dataset_folder, prepare_stories
+
+    with stage_progress() as progress:
+        dataset, new = prepare_stories(
+            dataset_folder(data, name),
+            train_bytes=train_bytes,
+            valid_bytes=valid_bytes,
+            vocab_size=vocab_size,
+            seed=seed,
+            progress=progress,
+        )
+    report_dataset(dataset, new)
+
+
+@app.command()
+def prepare(
+    files: Annotated[
+        list[Path], typer.Argument(help="UTF-8 text, plain, .gz or .zst; documents separated by <|endoftext|>.")
+    ],
+    data: DataDir = DEFAULT_DATA,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the data set; the first file's if not given.", show_default=False)
+    ] = None,
+    valid: Annotated[
+        list[Path] | None,
+        typer.Option(help="Validation text; split off the training text if not given.", show_default=False),
+    ] = None,
+    valid_fraction: Annotated[float, typer.Option(help="How much is split off.")] = 0.05,
+    vocab_size: Annotated[int, typer.Option(help="Size of the tokenizer to train.")] = 4096,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="Use the tokenizer in this folder and train none.", show_default=False)
+    ] = None,
+) -> None:
+    """Make a data set from your own text: split, train a tokenizer, encode."""
+    from core.cli.console import say, stage_progress
+    from core.corpus.dataset import dataset_folder, prepare_files
+    from core.tokenizer import Tokenizer
+
+    name = name or files[0].name.split(".")[0]
+    with stage_progress() as progress:
+        dataset, new = prepare_files(
+            dataset_folder(data, name),
+            files,
+            valid_files=valid or [],
+            valid_fraction=valid_fraction,
+            vocab_size=vocab_size,
+            tokenizer=Tokenizer.load(tokenizer) if tokenizer else None,
+            progress=progress,
+        )
+    report_dataset(dataset, new)
+    say(
+        f"train on it: workbook train quickstart name={name} data.dataset={name} "
+        f"model.vocab_size={dataset.tokenizer.vocab_size}"
+    )
+
+
+@app.command()
+def download(
+    name: Annotated[str, typer.Argument(help="tinystories or owt.")],
+    data: DataDir = DEFAULT_DATA,
+) -> None:
+    """Fetch a public corpus into DATA/corpora; an interrupted download goes on where it stopped."""
+    from core.cli.console import byte_progress, say
+    from core.corpus.download import DATASETS
+    from core.corpus.download import download as fetch
+
+    if name not in DATASETS:
+        raise ValueError(f"{name!r} is not a corpus that can be fetched: {' or '.join(DATASETS)}")
+    paths = []
+    for file in DATASETS[name]:
+        with byte_progress(file.name) as progress:
+            paths.append(fetch(file, data / "corpora" / name, progress=progress))
+    train, valid = paths
+    say(f"prepare it: workbook data prepare {train} --valid {valid} --name {name} --vocab-size 10000")
+
+
+@app.command()
+def floor(
+    file: Annotated[Path, typer.Argument(help="Text of the built-in stories (train.txt or valid.txt, say).")],
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="Also per token of the tokenizer in this folder.", show_default=False)
+    ] = None,
+) -> None:
+    """The exact cross-entropy floor of a text of built-in stories: no model can expect a lower loss on it."""
+    import math
+
+    from core.cli.console import say
+    from core.corpus.dataset import read_documents
+    from core.corpus.stories import floor_nats
+    from core.tokenizer import Tokenizer
+    from core.tokenizer.pretokenize import END_OF_TEXT
+
+    texts = list(read_documents([file]))
+    nats = math.fsum(floor_nats(texts))
+    num_bytes = sum(len((text + END_OF_TEXT).encode()) for text in texts)
+    say(f"{len(texts):,} stories, {num_bytes:,} bytes, end markers counted")
+    say(f"{nats / len(texts):.4f} nats per story")
+    say(f"{nats / num_bytes:.6f} nats per byte ({nats / num_bytes / math.log(2):.6f} bits)")
+    if tokenizer:
+        encoder = Tokenizer.load(tokenizer)
+        num_tokens = sum(len(encoder.encode(text + END_OF_TEXT)) for text in texts)
+        say(f"{nats / num_tokens:.6f} nats per token ({num_tokens:,} tokens)")
+
+
+def report_dataset(dataset, new: bool) -> None:
+    """Say what a data set holds, and whether it was made now."""
+    from core.cli.console import say
+
+    train, valid = dataset.train.info, dataset.valid.info
+    say(
+        f"{'made' if new else 'already there:'} {dataset.folder}: {train.num_tokens:,} tokens to train on "
+        f"({train.num_bytes / train.num_tokens:.2f} bytes each), {valid.num_tokens:,} to validate on, "
+        f"vocabulary {dataset.tokenizer.vocab_size:,}"
+    )

@@ -1,0 +1,244 @@
+"""`workbook train`: one run from a preset or a file, resumable."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from core.cli.options import DEFAULT_DATA, DEFAULT_RESULTS, Commit, DataDir, ResultsDir
+
+if TYPE_CHECKING:
+    from core.config import RunConfig
+    from core.corpus.dataset import Dataset
+    from core.records import RunRow, SampleRow
+
+SAMPLE_TEMPERATURE = 0.8
+SAMPLE_TOKENS = 256
+
+WandbMode = Literal["off", "online", "offline"]
+
+
+def train(
+    source: Annotated[str, typer.Argument(metavar="PRESET|FILE", help="A preset's name, or a YAML or JSON file.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="FIELD=VALUE", help="Fields to change, such as optimizer.lr=3e-4.", show_default=False),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="The same, as an option.", show_default=False),
+    ] = None,
+    data: DataDir = DEFAULT_DATA,
+    results: ResultsDir = DEFAULT_RESULTS,
+    device: Annotated[
+        str | None,
+        typer.Option(help="auto, cpu, mps, cuda, cuda:1 ...; the configuration's if not given.", show_default=False),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the whole configuration and its cost; stop.")
+    ] = False,
+    run_id: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the run's folder and rows; from configuration and data if not given.", show_default=False
+        ),
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget what stands of this run and start over.")] = False,
+    wandb: Annotated[WandbMode, typer.Option(help="Mirror the run to Weights & Biases.")] = "off",
+    wandb_project: Annotated[str, typer.Option(help="Project there.")] = "lm-workbook",
+    samples: Annotated[int, typer.Option(min=0, help="Texts to generate at the end.")] = 3,
+    commit: Commit = None,
+) -> None:
+    """Train a model; the same command again resumes a stopped run and leaves a finished one alone."""
+    from core.cli.configuration import load_config
+    from core.cli.console import say
+    from core.training.device import resolve_device
+
+    config = load_config(source, [*(overrides or ()), *(set_ or ())])
+    config = dataclasses.replace(config, device=resolve_device(device or config.device))
+    if dry_run:
+        say(describe(config))
+        return
+    from core.corpus.dataset import dataset_folder, open_dataset
+
+    dataset = open_dataset(dataset_folder(data, config.data.dataset))
+    run, texts = train_and_sample(
+        config,
+        dataset,
+        data,
+        results,
+        run_id=run_id,
+        fresh=fresh,
+        wandb=wandb,
+        wandb_project=wandb_project,
+        samples=samples,
+        commit=commit,
+    )
+    report_run(run, data, results)
+    for row in texts[:samples]:
+        say(f"\n--- sample {row.sample} (temperature {row.temperature:g}, seed {row.seed}) ---\n{row.prompt}{row.text}")
+    if run.status == "diverged":
+        print(
+            f"workbook: the run diverged: a loss or gradient norm at step {run.steps} is not finite; "
+            f"lower optimizer.lr (it is {config.optimizer.lr:g}) or lengthen schedule.warmup_steps",
+            file=sys.stderr,
+        )
+        raise typer.Exit(1)
+
+
+def train_and_sample(
+    config: RunConfig,
+    dataset: Dataset,
+    data: Path,
+    results_dir: Path,
+    *,
+    run_id: str | None = None,
+    fresh: bool = False,
+    wandb: WandbMode = "off",
+    wandb_project: str = "lm-workbook",
+    samples: int = 3,
+    commit: str | None = None,
+) -> tuple[RunRow, list[SampleRow]]:
+    """Train where that is still to do, then generate; rows that stand are returned as they are."""
+    from core import results
+    from core.cli.console import ConsoleSink, say
+    from core.provenance import git_commit
+    from core.records import RunRow, SampleRow
+    from core.training import run as training
+    from core.training.interrupt import stop_on_signals
+    from core.training.sinks import WandbSink
+
+    run_id = run_id or training.run_id_of(config, dataset)
+    if "/" in run_id or run_id in (".", ".."):
+        raise ValueError(f"run id {run_id!r}: a name, not a path")
+    folder = training.run_folder(data, run_id)
+    if fresh:
+        shutil.rmtree(folder.path, ignore_errors=True)
+        for table in results.TABLES:
+            results.table_path(results_dir, table, run_id).unlink(missing_ok=True)
+    standing = results.read_run(results_dir, run_id)
+    if standing is not None and standing["status"] != "stopped":
+        _check_same(standing, config, run_id)
+        say(f"run {run_id}: already {standing['status']}, nothing to train (--fresh trains it anew)")
+        rows = results.read_rows(results_dir, "samples", run_id)
+        return RunRow(**standing), [SampleRow(**row) for row in rows]
+
+    consoles: list[ConsoleSink] = []
+
+    def sinks(trainer: training.Trainer) -> list:
+        at = f"from step {trainer.step} of {config.num_steps}" if trainer.step else f"{config.num_steps} steps"
+        say(f"run {run_id}: {at} on {config.device}, {config.batch_tokens:,} tokens each; Ctrl-C saves and stops")
+        consoles.append(ConsoleSink(config.num_steps, trainer.step, trainer.evaluation.floor_loss_nats))
+        mirror = [WandbSink(config, run_id, wandb, wandb_project, str(folder.path))] if wandb != "off" else []
+        return [*consoles, *mirror]
+
+    try:
+        with stop_on_signals() as stop:
+            run = training.train(
+                config,
+                dataset,
+                folder,
+                results_dir,
+                sinks=sinks,
+                should_stop=lambda: stop.requested,
+                git_commit=commit or git_commit(),
+            )
+    finally:
+        for console in consoles:
+            console.close()
+    rows = []
+    if run.status == "finished" and samples:
+        rows = write_samples(run, dataset, data, samples)
+        results.write_rows(results_dir, "samples", run_id, rows)
+    return run, rows
+
+
+def write_samples(run: RunRow, dataset: Dataset, data: Path, count: int) -> list[SampleRow]:
+    """Let a finished run's model write texts from the beginning of a document."""
+    from core.inference.generate import generate
+    from core.inference.load import load_run
+    from core.records import SampleRow
+    from core.tokenizer.pretokenize import END_OF_TEXT
+    from core.training.batches import stream_seed
+
+    model, tokenizer = load_run(data, run.run_id, run.device)
+    marker = tokenizer.special_id(END_OF_TEXT)
+    starts_at_marker = marker is not None and dataset.train.info.num_documents > 1
+    prompt = "" if starts_at_marker else "\n"
+    prompt_ids = [marker] if starts_at_marker else tokenizer.encode(prompt)
+    rows = []
+    for sample in range(count):
+        seed = stream_seed(run.seed, "sampling") + sample
+        ids = generate(model, prompt_ids, SAMPLE_TOKENS, temperature=SAMPLE_TEMPERATURE, stop_id=marker, seed=seed)
+        rows.append(
+            SampleRow(
+                run_id=run.run_id,
+                sample=sample,
+                prompt=prompt,
+                text=tokenizer.decode(ids),
+                temperature=SAMPLE_TEMPERATURE,
+                top_k=None,
+                top_p=None,
+                seed=seed,
+            )
+        )
+    return rows
+
+
+def report_run(run: RunRow, data: Path, results_dir: Path) -> None:
+    """Say how a run ended and where its rows are."""
+    from core.cli.console import say
+
+    say(f"{run.status} after {run.steps:,} steps, {run.tokens:,} tokens, {run.elapsed_s:.0f} s of training")
+    if run.eval_loss_nats is not None:
+        bits = f", {run.eval_bits_per_byte:.4f} bits per byte" if run.eval_bits_per_byte is not None else ""
+        say(f"evaluation loss  {run.eval_loss_nats:.4f} nats per token{bits} ({run.eval_tokens:,} tokens)")
+        if run.floor_loss_nats is not None:
+            say(
+                f"corpus floor     {run.floor_loss_nats:.4f} nats per token, the lowest any model can expect: "
+                f"{run.eval_loss_nats - run.floor_loss_nats:.4f} to go"
+            )
+    say(f"rows: {results_dir}/runs/{run.run_id}.parquet and {results_dir}/steps/{run.run_id}.parquet")
+    if run.status == "stopped":
+        say("the same command resumes it")
+    else:
+        say(f"more text: workbook generate {run.run_id} --data {data}")
+
+
+def describe(config: RunConfig) -> str:
+    """The whole configuration and what it costs."""
+    from core import accounting
+    from core.cli.configuration import to_yaml
+
+    model = config.model
+    forward = accounting.forward_flop(model)
+    memory = accounting.training_memory_bytes(model, config.dtype)
+    tokens = config.num_steps * config.batch_tokens
+    total = config.num_steps * accounting.training_flop(model, config.batch_size)
+    lines = [
+        to_yaml(config).rstrip(),
+        "",
+        f"parameters              {accounting.parameters(model):,}",
+        f"forward FLOP per token  {forward / model.context_length:,.0f} (non-causal, at the full context)",
+        f"training FLOP per token {3 * forward / model.context_length:,.0f}",
+        f"tokens                  {tokens:,} ({config.batch_tokens:,} a step)",
+        f"training FLOP in all    {total:.4g}",
+        f"memory, activations not counted: {sum(memory.values()) / 2**20:,.1f} MiB ("
+        + ", ".join(f"{name} {size / 2**20:,.1f}" for name, size in memory.items())
+        + ")",
+    ]
+    return "\n".join(lines)
+
+
+def _check_same(standing: dict, config: RunConfig, run_id: str) -> None:
+    from core.config import config_id
+
+    if standing["config_id"] != config_id(config):
+        raise ValueError(
+            f"run {run_id} stands with another configuration; give this one another --run-id, or --fresh to replace it"
+        )

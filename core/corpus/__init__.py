@@ -1,0 +1,1 @@
+"""Text and tokens: built-in stories, downloads, documents, token files, data sets."""

@@ -1,0 +1,118 @@
+"""Files: written whole or not at all, read through whatever compression their name says."""
+
+import codecs
+import contextlib
+import gzip
+import io
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+BLOCK_BYTES = 1 << 20
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it to `path` on success, remove it on failure.
+
+    Readers see the old file or the whole new one, never a part, also after a crash.
+
+    Raises:
+        OSError: Where the folder cannot be made or written.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp makes it private; a result is as readable as any other file
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(text.encode())
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write indented JSON atomically."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Read JSON.
+
+    Raises:
+        ValueError: If there is no such file, or what it holds is not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_bytes())
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not JSON ({error})") from None
+
+
+def open_binary(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open for reading; names that end in `.gz` or `.zst` are decompressed on the way.
+
+    Raises:
+        ValueError: If there is no such file, or it is a folder.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path}: a folder; name a file")
+    if not path.exists():
+        raise ValueError(f"{path}: no such file")
+    if path.suffix == ".gz":
+        return io.BufferedReader(gzip.open(path, "rb"))  # type: ignore[arg-type]
+    if path.suffix == ".zst":
+        import zstandard
+
+        return io.BufferedReader(zstandard.open(path, "rb"))
+    return path.open("rb")
+
+
+def text_blocks(path: str | os.PathLike[str], block_bytes: int = BLOCK_BYTES) -> Iterator[str]:
+    """Read a UTF-8 file in blocks of text, newlines as they stand.
+
+    Raises:
+        ValueError: If the file is missing, empty, cut off inside its compression, or not UTF-8; the message then names
+            the offset of the first wrong byte (counted after decompression).
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    consumed = 0
+    with open_binary(path) as file:
+        while True:
+            try:
+                block = file.read(block_bytes)
+            except OSError as error:
+                raise ValueError(f"{path}: cannot be read ({error})") from None
+            except Exception as error:  # zlib.error, EOFError, ZstdError have no common base
+                raise ValueError(f"{path}: damaged or cut off ({error})") from None
+            pending = len(decoder.getstate()[0])
+            try:
+                text = decoder.decode(block, final=not block)
+            except UnicodeDecodeError as error:
+                offset = consumed - pending + error.start
+                raise ValueError(f"{path}: not UTF-8 at byte {offset} ({error.reason})") from None
+            consumed += len(block)
+            if text:
+                yield text
+            if not block:
+                break
+    if consumed == 0:
+        raise ValueError(f"{path}: the file is empty")

@@ -1,0 +1,1 @@
+"""Turning a trained model's logits into text."""

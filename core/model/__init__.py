@@ -1,0 +1,1 @@
+"""The Transformer: mathematics in `functional`, parameters in `layers` and `attention`, wiring in `transformer`."""

@@ -1,0 +1,100 @@
+"""Modules that hold the model's parameters, each a thin shell around one function of `functional`."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from core.model import functional
+
+
+def truncated_normal(*shape: int, std: float, bound: float) -> nn.Parameter:
+    """A parameter drawn from N(0, std^2) cut off at +-bound (drawn when the model is initialised).
+
+    The draw itself is `initialise`'s, which sees every parameter in one fixed order with one generator; here the tensor
+    only remembers how it wants to be drawn.
+    """
+    parameter = nn.Parameter(torch.empty(*shape))
+    parameter.init_std, parameter.init_bound = std, bound
+    return parameter
+
+
+def initialise(module: nn.Module, generator: torch.Generator) -> None:
+    """Draw every parameter that `truncated_normal` made, in the order of `named_parameters`."""
+    for parameter in module.parameters():
+        if hasattr(parameter, "init_std"):
+            nn.init.trunc_normal_(
+                parameter, 0.0, parameter.init_std, -parameter.init_bound, parameter.init_bound, generator=generator
+            )
+
+
+class Linear(nn.Module):
+    """y = W x without bias; W starts as a normal of variance 2 / (d_in + d_out), cut off at 3 standard deviations.
+
+    Reference:
+        Glorot & Bengio (2010), eq. 12 (there in expectation over both directions), here with truncation.
+    """
+
+    def __init__(self, d_in: int, d_out: int) -> None:
+        super().__init__()
+        std = math.sqrt(2 / (d_in + d_out))
+        self.weight = truncated_normal(d_out, d_in, std=std, bound=3 * std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`... d_in -> ... d_out`."""
+        return functional.linear(x, self.weight)
+
+
+class Embedding(nn.Module):
+    """One vector per token; starts as a standard normal, cut off at +-3."""
+
+    def __init__(self, vocab_size: int, d_model: int) -> None:
+        super().__init__()
+        self.weight = truncated_normal(vocab_size, d_model, std=1.0, bound=3.0)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """`... -> ... d_model`."""
+        return functional.embedding(ids, self.weight)
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square normalisation with a learned gain, which starts at 1."""
+
+    def __init__(self, d_model: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.gain = nn.Parameter(torch.ones(d_model))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`... d_model -> ... d_model`."""
+        return functional.rms_norm(x, self.gain, self.eps)
+
+
+class SwiGLUFeedForward(nn.Module):
+    """down(silu(gate x) * up x): three matrices."""
+
+    def __init__(self, d_model: int, d_ff: int) -> None:
+        super().__init__()
+        self.gate_proj = Linear(d_model, d_ff)
+        self.up_proj = Linear(d_model, d_ff)
+        self.down_proj = Linear(d_ff, d_model)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`... d_model -> ... d_model`."""
+        return self.down_proj(functional.swiglu(self.gate_proj(x), self.up_proj(x)))
+
+
+class SiLUFeedForward(nn.Module):
+    """down(silu(up x)): two matrices, no gate."""
+
+    def __init__(self, d_model: int, d_ff: int) -> None:
+        super().__init__()
+        self.up_proj = Linear(d_model, d_ff)
+        self.down_proj = Linear(d_ff, d_model)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`... d_model -> ... d_model`."""
+        return self.down_proj(functional.silu(self.up_proj(x)))
+
+
+FEED_FORWARD = {"swiglu": SwiGLUFeedForward, "silu": SiLUFeedForward}

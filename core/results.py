@@ -1,0 +1,99 @@
+"""Reading and writing `results/`: one immutable parquet file per run and table."""
+
+import dataclasses
+import os
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from core.files import atomic_path
+from core.records import RunRow, SampleRow, StepRow
+
+TABLES: dict[str, type] = {"runs": RunRow, "steps": StepRow, "samples": SampleRow}
+
+_DTYPES = {str: pl.String, int: pl.Int64, float: pl.Float64, bool: pl.Boolean}
+
+
+def schema(row_type: type) -> dict[str, pl.DataType]:
+    """The polars schema of a row type: each field's type, optional or not (every parquet column may hold nulls)."""
+    columns = {}
+    for name, hint in typing.get_type_hints(row_type).items():
+        options = [t for t in typing.get_args(hint) if t is not types.NoneType] or [hint]
+        columns[name] = _DTYPES[options[0]]()
+    return columns
+
+
+def to_frame(rows: Sequence[Any], row_type: type) -> pl.DataFrame:
+    """Rows as a frame with their type's schema, also when there are none."""
+    return pl.DataFrame([dataclasses.asdict(row) for row in rows], schema=schema(row_type), strict=True)
+
+
+def table_path(results_dir: str | os.PathLike[str], table: str, run_id: str) -> Path:
+    """Where a run's rows of a table lie: `RESULTS/<table>/<run_id>.parquet`."""
+    return Path(results_dir) / table / f"{run_id}.parquet"
+
+
+def write_rows(results_dir: str | os.PathLike[str], table: str, run_id: str, rows: Sequence[Any]) -> Path:
+    """Write a run's rows of a table, atomically.
+
+    Raises:
+        OSError: If the folder cannot be written; nothing is left behind then.
+    """
+    path = table_path(results_dir, table, run_id)
+    frame = to_frame(rows, TABLES[table])
+    with atomic_path(path) as temporary:
+        frame.write_parquet(temporary)
+    return path
+
+
+def read_table(results_dir: str | os.PathLike[str], table: str) -> tuple[pl.DataFrame, list[str]]:
+    """All rows of a table, of every run.
+
+    Columns that a file lacks (written by an older version) come back as nulls; columns that this version does not know
+    are dropped.
+
+    Returns:
+        The rows, and a line about each file that could not be read.
+    """
+    expected = schema(TABLES[table])
+    frames, problems = [to_frame([], TABLES[table])], []
+    for path in sorted((Path(results_dir) / table).glob("*.parquet")):
+        try:
+            frame = pl.read_parquet(path)
+        except (pl.exceptions.PolarsError, OSError) as error:
+            problems.append(f"{path.name}: {str(error).splitlines()[0]}")
+            continue
+        known = [
+            pl.col(name).cast(dtype) if name in frame.columns else pl.lit(None, dtype).alias(name)
+            for name, dtype in expected.items()
+        ]
+        try:
+            frames.append(frame.select(known))
+        except pl.exceptions.PolarsError as error:
+            problems.append(f"{path.name}: {str(error).splitlines()[0]}")
+    return pl.concat(frames), problems
+
+
+def read_run(results_dir: str | os.PathLike[str], run_id: str) -> dict[str, Any] | None:
+    """The row of one run; None if it has none."""
+    rows = read_rows(results_dir, "runs", run_id)
+    return rows[0] if rows else None
+
+
+def read_rows(results_dir: str | os.PathLike[str], table: str, run_id: str) -> list[dict[str, Any]]:
+    """A run's rows of one table, none if there is no file.
+
+    Raises:
+        ValueError: If the file cannot be read.
+    """
+    path = table_path(results_dir, table, run_id)
+    if not path.exists():
+        return []
+    try:
+        return pl.read_parquet(path).to_dicts()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise ValueError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None

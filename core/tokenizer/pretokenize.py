@@ -1,0 +1,76 @@
+"""Cutting text into pre-tokens, inside which byte pairs merge and across which they never do."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import regex
+
+END_OF_TEXT = "<|endoftext|>"
+"""The special token that ends a document."""
+
+GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+"""GPT-2's: contractions; letters, numbers or other signs with the one space before them; runs of white space."""
+
+PRE_TOKEN = regex.compile(GPT2_PATTERN)
+
+_SPACE_AFTER_TEXT = regex.compile(r"(?r)(?<=\S)\s")  # (?r) searches from the end
+
+
+def check_special_tokens(special_tokens: Sequence[str]) -> None:
+    """Raise ValueError unless the special tokens are distinct, non-empty strings."""
+    for token in special_tokens:
+        if not isinstance(token, str) or not token:
+            raise ValueError(f"special token {token!r}: it must be a non-empty string")
+    if len(set(special_tokens)) != len(special_tokens):
+        raise ValueError(f"special tokens {list(special_tokens)}: each may stand only once")
+
+
+def special_pattern(special_tokens: Sequence[str]) -> regex.Pattern | None:
+    """A pattern that finds special tokens, the longest first where several start at one place; None without any."""
+    if not special_tokens:
+        return None
+    return regex.compile("(" + "|".join(regex.escape(t) for t in sorted(special_tokens, key=len, reverse=True)) + ")")
+
+
+def split_specials(text: str, pattern: regex.Pattern | None) -> list[str]:
+    """Cut text at special tokens: ordinary text at even places (maybe empty), special tokens at odd ones."""
+    return [text] if pattern is None else pattern.split(text)
+
+
+def independent_segments(blocks: Iterable[str], special_tokens: Sequence[str]) -> Iterator[str]:
+    """Regroup a stream of text, cut anywhere, into segments that can be tokenised one by one.
+
+    The tokens of the segments, one after another, are those of the whole text. A segment ends after a special token or
+    before white space that follows something else: there a pre-token ends whatever comes later. Memory holds one
+    segment: a block and what is left of the one before, unless the text offers no such place.
+
+    Args:
+        blocks: Text in order, cut anywhere (also inside a special token).
+        special_tokens: They are never cut, nor are longer ones mistaken for shorter ones.
+    """
+    pattern = special_pattern(special_tokens)
+    # A special token may go on beyond the text seen so far; further than this before its end none can.
+    margin = max((len(token) for token in special_tokens), default=0)
+    pending = ""
+    for block in blocks:
+        pending += block
+        cut = _last_cut(pending, pattern, len(pending) - margin)
+        if cut > 0:
+            yield pending[:cut]
+            pending = pending[cut:]
+    if pending:
+        yield pending
+
+
+def _last_cut(text: str, pattern: regex.Pattern | None, limit: int) -> int:
+    """The last place up to `limit` where a segment may end; 0 if there is none."""
+    if limit <= 0:
+        return 0
+    space = _SPACE_AFTER_TEXT.search(text, 0, min(limit + 1, len(text)))
+    cut = space.start() if space else 0
+    if pattern is not None:
+        for special in pattern.finditer(text):
+            if special.start() < cut < special.end():
+                cut = special.start()
+            elif cut < special.end() <= limit:
+                cut = special.end()
+    return cut

@@ -1,0 +1,173 @@
+"""Training: which byte pairs become tokens. Correct and incremental; the plainest form that is not quadratic."""
+
+import heapq
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+
+from core.files import text_blocks
+from core.tokenizer.pretokenize import (
+    PRE_TOKEN,
+    check_special_tokens,
+    independent_segments,
+    special_pattern,
+    split_specials,
+)
+
+Pair = tuple[int, int]
+
+
+def train_bpe(
+    input_path: str | os.PathLike[str],
+    vocab_size: int,
+    special_tokens: Sequence[str],
+    *,
+    on_merge: Callable[[int, int], None] | None = None,
+) -> tuple[dict[int, bytes], list[tuple[bytes, bytes]]]:
+    """Train byte-pair encoding on a text file.
+
+    Pre-tokens start as their UTF-8 bytes. Again and again the adjacent pair that occurs most often becomes one token;
+    among equally frequent pairs the greatest by (left bytes, right bytes) is taken. Ids 0-255 are the bytes, then come
+    the special tokens in the given order, then one id per merge. Tokens are the same if their bytes are: a merge that
+    spells an existing token is a merge like any other and takes an id of its own. Stops early when no pair is left.
+
+    Args:
+        input_path: UTF-8 text, plain, `.gz` or `.zst`; newlines are read as they stand.
+        vocab_size: Ids in all, at least 256 + the special tokens.
+        special_tokens: They cut the text and never merge; where they overlap the longest wins.
+        on_merge: Called with (merges made, merges wanted), for a progress bar.
+
+    Returns:
+        The vocabulary, id to bytes, and the merges in the order they were made.
+
+    Raises:
+        ValueError: For a vocabulary too small, bad special tokens, or a file that is missing, empty or not UTF-8.
+
+    Reference:
+        Sennrich et al. (2016), algorithm 1, arXiv:1508.07909, on bytes as in Radford et al. (2019), section 2.2.
+    """
+    return train_bpe_files([input_path], vocab_size, special_tokens, on_merge=on_merge)
+
+
+def train_bpe_files(
+    input_paths: Sequence[str | os.PathLike[str]],
+    vocab_size: int,
+    special_tokens: Sequence[str],
+    *,
+    on_merge: Callable[[int, int], None] | None = None,
+) -> tuple[dict[int, bytes], list[tuple[bytes, bytes]]]:
+    """`train_bpe` on several files, counted together; no pre-token crosses from one into the next."""
+    check_special_tokens(special_tokens)
+    smallest = 256 + len(special_tokens)
+    if vocab_size < smallest:
+        raise ValueError(
+            f"vocab_size is {vocab_size}: it must be at least {smallest} (256 bytes and {len(special_tokens)} specials)"
+        )
+    counts: Counter[str] = Counter()
+    for path in input_paths:
+        counts.update(count_pre_tokens(text_blocks(path), special_tokens))
+    merges = learn_merges(counts, vocab_size - smallest, on_merge)
+    tokens = [bytes([value]) for value in range(256)]
+    tokens += [token.encode() for token in special_tokens]
+    tokens += [left + right for left, right in merges]
+    return dict(enumerate(tokens)), merges
+
+
+def count_pre_tokens(blocks: Iterable[str], special_tokens: Sequence[str]) -> Counter[str]:
+    """How often each pre-token occurs in a stream of text; special tokens are left out."""
+    counts: Counter[str] = Counter()
+    pattern = special_pattern(special_tokens)
+    for segment in independent_segments(blocks, special_tokens):
+        for text in split_specials(segment, pattern)[::2]:
+            counts.update(PRE_TOKEN.findall(text))
+    return counts
+
+
+def learn_merges(
+    counts: Counter[str], num_merges: int, on_merge: Callable[[int, int], None] | None = None
+) -> list[tuple[bytes, bytes]]:
+    """The merges that byte-pair encoding makes on counted pre-tokens, in order.
+
+    A pair's count changes only in the words that hold the merged pair, so only those are recounted. The heap may hold
+    outdated entries, but always one as high as the pair's true count, since every rise is pushed: an entry found too
+    high when it surfaces is put back with the true count.
+    """
+    symbols = [bytes([value]) for value in range(256)]
+    symbol_of = {symbol: number for number, symbol in enumerate(symbols)}
+    words = [list(word.encode()) for word in counts]
+    frequencies = list(counts.values())
+
+    pair_counts: dict[Pair, int] = defaultdict(int)
+    pair_words: dict[Pair, set[int]] = defaultdict(set)
+    for index, word in enumerate(words):
+        for pair in pairwise(word):
+            pair_counts[pair] += frequencies[index]
+            pair_words[pair].add(index)
+
+    descending = [_descending(symbol) for symbol in symbols]
+
+    def entry(pair: Pair) -> tuple[int, str, str, Pair]:
+        return -pair_counts[pair], descending[pair[0]], descending[pair[1]], pair
+
+    heap = [entry(pair) for pair in pair_counts]
+    heapq.heapify(heap)
+
+    merges: list[tuple[bytes, bytes]] = []
+    while heap and len(merges) < num_merges:
+        negative_count, _, _, pair = heapq.heappop(heap)
+        count = pair_counts.get(pair, 0)
+        if -negative_count != count:
+            if 0 < count < -negative_count:
+                heapq.heappush(heap, entry(pair))
+            continue
+        if count == 0:
+            continue
+        left, right = symbols[pair[0]], symbols[pair[1]]
+        merges.append((left, right))
+        merged = symbol_of.get(left + right)
+        if merged is None:
+            merged = symbol_of[left + right] = len(symbols)
+            symbols.append(left + right)
+            descending.append(_descending(left + right))
+
+        risen: set[Pair] = set()
+        for index in pair_words.pop(pair):
+            word, frequency = words[index], frequencies[index]
+            for old in pairwise(word):
+                pair_counts[old] -= frequency
+            words[index] = word = merge_pair(word, pair, merged)
+            for new in pairwise(word):
+                pair_counts[new] += frequency
+                pair_words[new].add(index)
+                if merged in new:
+                    risen.add(new)
+        if pair_counts[pair] == 0:
+            del pair_counts[pair]
+        for new in risen:
+            heapq.heappush(heap, entry(new))
+        if on_merge is not None:
+            on_merge(len(merges), num_merges)
+    return merges
+
+
+def merge_pair(word: list[int], pair: Pair, merged: int) -> list[int]:
+    """Replace every occurrence of a pair, from left to right, by one symbol."""
+    result: list[int] = []
+    position = 0
+    while position < len(word):
+        if position + 1 < len(word) and word[position] == pair[0] and word[position + 1] == pair[1]:
+            result.append(merged)
+            position += 2
+        else:
+            result.append(word[position])
+            position += 1
+    return result
+
+
+_COMPLEMENT = {value: chr(255 - value) for value in range(256)}
+
+
+def _descending(symbol: bytes) -> str:
+    """A string that sorts in the reverse order of the bytes; the final sign puts a prefix behind what extends it."""
+    return symbol.decode("latin-1").translate(_COMPLEMENT) + "\u0100"

@@ -1,0 +1,223 @@
+"""A run from its configuration to its rows in `results/`, resumable at every checkpoint.
+
+While it runs, `DATA/runs/<run_id>/` grows: `records.jsonl` (a line per row, flushed), `checkpoints/`, `run.json` and a
+copy of the tokenizer, so that the folder can generate text whatever becomes of the data set.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from core import accounting, results
+from core.config import RunConfig, canonical_json, config_id, to_dict
+from core.corpus.dataset import Dataset
+from core.files import atomic_path, write_json
+from core.provenance import utc_now
+from core.records import RunRow, StepRow
+from core.training import checkpoint
+from core.training.batches import check_long_enough
+from core.training.device import device_name
+from core.training.evaluation import evaluation_set
+from core.training.loop import Trainer, diverged
+from core.training.sinks import Sink
+
+
+def run_id_of(config: RunConfig, dataset: Dataset) -> str:
+    """Name, and a hash of configuration and data: the same of both is the same run."""
+    digest = hashlib.sha256(f"{config_id(config)}{dataset.dataset_id}".encode()).hexdigest()
+    return f"{config.name}-{digest[:10]}"
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """`DATA/runs/<run_id>` and what lies in it."""
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def records(self) -> Path:
+        """A JSON line per row so far."""
+        return self.path / "records.jsonl"
+
+    @property
+    def tokenizer(self) -> Path:
+        """The run's copy of its tokenizer."""
+        return self.path / "tokenizer"
+
+    def rows(self) -> list[StepRow]:
+        """The rows so far; a last line torn by a crash is passed over."""
+        if not self.records.exists():
+            return []
+        rows = []
+        for line in self.records.read_text().splitlines():
+            try:
+                rows.append(StepRow(**json.loads(line)))
+            except json.JSONDecodeError:
+                break
+        return rows
+
+    def truncate(self, step: int) -> list[StepRow]:
+        """Drop the rows past a step; those that stay are returned."""
+        rows = [row for row in self.rows() if row.step <= step]
+        with atomic_path(self.records) as temporary:
+            temporary.write_text("".join(_line(row) for row in rows))
+        return rows
+
+    def latest_checkpoint(self) -> Path | None:
+        """The checkpoint to resume from."""
+        steps = checkpoint.checkpoint_steps(self.checkpoints)
+        return checkpoint.checkpoint_path(self.checkpoints, steps[-1]) if steps else None
+
+
+def run_folder(data_dir: str | os.PathLike[str], run_id: str) -> RunFolder:
+    """The folder of a run, whether it exists or not."""
+    return RunFolder(Path(data_dir) / "runs" / run_id)
+
+
+def check_fits(config: RunConfig, dataset: Dataset) -> None:
+    """Raise ValueError unless the model can be trained on the data set."""
+    if config.model.vocab_size < dataset.tokenizer.vocab_size:
+        raise ValueError(
+            f"model.vocab_size is {config.model.vocab_size}, but {dataset.folder} was encoded with "
+            f"{dataset.tokenizer.vocab_size} ids: set model.vocab_size={dataset.tokenizer.vocab_size}"
+        )
+    for part in (dataset.train, dataset.valid):
+        check_long_enough(part.info.num_tokens, config.model.context_length, str(part.path))
+
+
+def train(
+    config: RunConfig,
+    dataset: Dataset,
+    folder: RunFolder,
+    results_dir: str | os.PathLike[str],
+    *,
+    sinks: Callable[[Trainer], Iterable[Sink]] = lambda trainer: (),
+    should_stop: Callable[[], bool] = lambda: False,
+    git_commit: str | None = None,
+) -> RunRow:
+    """Train from the latest checkpoint of the folder, or from the start, to the end.
+
+    Args:
+        config: The run; its device must be resolved.
+        dataset: What it is trained and evaluated on.
+        folder: Where it lives; its name is the run's id.
+        results_dir: Where its rows go at the end, be it finished, stopped or diverged.
+        sinks: Given the trainer (at the step where it starts), what else takes the rows.
+        should_stop: Asked between steps; True saves a checkpoint and ends the run as `stopped`.
+        git_commit: Of the code, for the row.
+
+    Raises:
+        ValueError: If model and data do not fit, or the folder's checkpoint is damaged or of another configuration.
+        OSError: If a folder cannot be written; asked before training starts.
+    """
+    check_fits(config, dataset)
+    with atomic_path(results.table_path(results_dir, "runs", folder.path.name).with_suffix(".writable")) as probe:
+        pass
+    probe.with_name(f"{folder.path.name}.writable").unlink()
+    evaluation = evaluation_set(dataset, config.data.eval_tokens)
+    trainer = Trainer(config, dataset.train.tokens, evaluation, folder.path.name)
+
+    rows = _resume(trainer, folder)
+    dataset.tokenizer.save(folder.tokenizer)
+    write_json(folder.path / "run.json", {"run_id": folder.path.name, "config": to_dict(config)})
+    watchers = list(sinks(trainer))
+    status = "finished"
+    with folder.records.open("a") as records:
+        for row in trainer.rows():
+            rows.append(row)
+            records.write(_line(row))
+            records.flush()
+            for sink in watchers:
+                sink.row(row)
+            if diverged(row):
+                status = "diverged"
+                break
+            stopping = row.step < config.num_steps and should_stop()
+            if stopping or (row.step and row.step % config.checkpoint_every == 0) or row.step == config.num_steps:
+                _save(trainer, folder, rows)
+            if stopping:
+                status = "stopped"
+                break
+
+    run = _run_row(config, dataset, trainer, rows, status, git_commit)
+    results.write_rows(results_dir, "steps", run.run_id, rows)
+    results.write_rows(results_dir, "runs", run.run_id, [run])  # last: a run that has a row has all of them
+    for sink in watchers:
+        sink.finish(run)
+    return run
+
+
+def _resume(trainer: Trainer, folder: RunFolder) -> list[StepRow]:
+    """Put the trainer where the latest checkpoint left it; the rows up to there are returned."""
+    path = folder.latest_checkpoint()
+    if path is None:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        return folder.truncate(-1)
+    content = checkpoint.read_checkpoint(path)
+    checkpoint.check_same_config(path, content, trainer.config)
+    checkpoint.load_weights(path, trainer.model)
+    checkpoint.load_optimizer(path, content, trainer.model, trainer.optimizer)
+    trainer.step = content["step"]
+    trainer.elapsed_s = content["extra"]["elapsed_s"]
+    trainer.segment = content["extra"]["segment"] + 1
+    return folder.truncate(trainer.step)
+
+
+def _save(trainer: Trainer, folder: RunFolder, rows: list[StepRow]) -> None:
+    extra = {"elapsed_s": trainer.elapsed_s, "segment": trainer.segment}
+    checkpoint.save_checkpoint(
+        folder.checkpoints, trainer.step, trainer.model, trainer.optimizer, trainer.config, extra
+    )
+    saved = set(checkpoint.checkpoint_steps(folder.checkpoints))
+    evaluated = [(row.eval_loss_nats, row.step) for row in rows if row.eval_loss_nats is not None and row.step in saved]
+    best_step = min(evaluated)[1] if evaluated else None
+    checkpoint.prune_checkpoints(folder.checkpoints, trainer.config.keep_checkpoints, best_step)
+
+
+def _run_row(
+    config: RunConfig, dataset: Dataset, trainer: Trainer, rows: list[StepRow], status: str, git_commit: str | None
+) -> RunRow:
+    losses = [row.eval_loss_nats for row in rows if row.eval_loss_nats is not None]
+    evaluation = trainer.evaluation
+    return RunRow(
+        run_id=trainer.run_id,
+        name=config.name,
+        config_id=config_id(config),
+        config_json=canonical_json(config),
+        dataset_id=dataset.dataset_id,
+        tokenizer_id=dataset.tokenizer.tokenizer_id,
+        seed=config.seed,
+        status=status,
+        steps=trainer.step,
+        tokens=trainer.step * config.batch_tokens,
+        elapsed_s=trainer.elapsed_s,
+        parameters=accounting.parameters(config.model),
+        model_flop=rows[-1].model_flop if rows else 0,
+        eval_tokens=len(evaluation.tokens),
+        eval_bytes=evaluation.num_bytes,
+        eval_loss_nats=losses[-1] if losses else None,
+        best_eval_loss_nats=min(losses, default=None),
+        eval_bits_per_byte=evaluation.bits_per_byte(losses[-1]) if losses else None,
+        floor_loss_nats=evaluation.floor_loss_nats,
+        device=config.device,
+        device_name=device_name(config.device),
+        num_threads=torch.get_num_threads(),
+        torch_version=torch.__version__,
+        git_commit=git_commit,
+        utc=utc_now(),
+    )
+
+
+def _line(row: StepRow) -> str:
+    return json.dumps(dataclasses.asdict(row)) + "\n"
