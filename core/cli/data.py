@@ -1,29 +1,48 @@
 """`workbook data`: corpora and data sets."""
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from core.cli.options import DEFAULT_DATA, DataDir
 from core.presets import quickstart
 
+if TYPE_CHECKING:
+    from core.corpus.dataset import Dataset
+
 app = typer.Typer(help="Make, fetch and prepare text and tokens.", no_args_is_help=True, rich_markup_mode=None)
 
+STORIES = quickstart().data.dataset
 STORIES_TRAIN_BYTES = 8_000_000
 STORIES_VALID_BYTES = 400_000
+STORIES_VOCAB_SIZE = quickstart().model.vocab_size
 
 
 @app.command()
 def stories(
     data: DataDir = DEFAULT_DATA,
-    name: Annotated[str, typer.Option(help="Name of the data set.")] = quickstart().data.dataset,
+    name: Annotated[str, typer.Option(help="Name of the data set.")] = STORIES,
     train_bytes: Annotated[int, typer.Option(min=1, help="Size of the training text.")] = STORIES_TRAIN_BYTES,
     valid_bytes: Annotated[int, typer.Option(min=1, help="Size of the validation text.")] = STORIES_VALID_BYTES,
-    vocab_size: Annotated[int, typer.Option(help="Size of the tokenizer.")] = quickstart().model.vocab_size,
+    vocab_size: Annotated[int, typer.Option(help="Size of the tokenizer.")] = STORIES_VOCAB_SIZE,
     seed: Annotated[int, typer.Option(min=0, help="Other seeds, other stories.")] = 0,
 ) -> None:
     """Make the built-in stories, whose cross-entropy floor is known, and their data set."""
+    make_stories(data, name, train_bytes, valid_bytes, vocab_size, seed)
+
+
+def make_stories(
+    data: Path,
+    name: str = STORIES,
+    train_bytes: int = STORIES_TRAIN_BYTES,
+    valid_bytes: int = STORIES_VALID_BYTES,
+    vocab_size: int = STORIES_VOCAB_SIZE,
+    seed: int = 0,
+) -> Dataset:
+    """Make the built-in stories where they are not there yet, and say so."""
     from core.cli.console import stage_progress
     from core.corpus.dataset import dataset_folder, prepare_stories
 
@@ -37,6 +56,7 @@ def stories(
             progress=progress,
         )
     report_dataset(dataset, new)
+    return dataset
 
 
 @app.command()
@@ -129,7 +149,7 @@ def floor(
         say(f"{nats / num_tokens:.6f} nats per token ({num_tokens:,} tokens)")
 
 
-def report_dataset(dataset, new: bool) -> None:
+def report_dataset(dataset: Dataset, new: bool) -> None:
     """Say what a data set holds, and whether it was made now."""
     from core.cli.console import say
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from core.cli.data import STORIES_TRAIN_BYTES, STORIES_VALID_BYTES, report_dataset
+from core.cli.data import make_stories
 from core.cli.options import DEFAULT_DATA, DEFAULT_RESULTS, Commit, DataDir, Device, ResultsDir
 from core.cli.train import report_run, train_and_sample
 from core.presets import quickstart as quickstart_preset
@@ -19,21 +19,12 @@ def quickstart(
     commit: Commit = None,
 ) -> None:
     """Corpus, tokenizer, tokens, training, evaluation, three stories, result rows; what stands already is skipped."""
-    from core.cli.console import say, stage_progress
-    from core.corpus.dataset import dataset_folder, prepare_stories
+    from core.cli.console import say
     from core.training.device import resolve_device
 
     config = dataclasses.replace(quickstart_preset(), device=resolve_device(device), seed=seed)
     say("1. corpus, tokenizer and tokens of the built-in stories")
-    with stage_progress() as progress:
-        dataset, new = prepare_stories(
-            dataset_folder(data, config.data.dataset),
-            train_bytes=STORIES_TRAIN_BYTES,
-            valid_bytes=STORIES_VALID_BYTES,
-            vocab_size=config.model.vocab_size,
-            progress=progress,
-        )
-    report_dataset(dataset, new)
+    dataset = make_stories(data)
     say("\n2. training and evaluation")
     run, samples = train_and_sample(config, dataset, data, results, commit=commit)
     report_run(run, data, results)

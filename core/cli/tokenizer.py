@@ -1,11 +1,16 @@
 """`workbook tokenizer`: train, encode, decode, look at the numbers."""
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from core.tokenizer.pretokenize import END_OF_TEXT
+
+if TYPE_CHECKING:
+    from core.tokenizer import Tokenizer
 
 app = typer.Typer(
     help="Byte-level BPE: train, encode, decode, statistics.", no_args_is_help=True, rich_markup_mode=None
@@ -118,7 +123,7 @@ def stats(
         say(f"{token_id:>8}  {count:>12,}  {count / num_tokens:>7.2%}  {token!r}")
 
 
-def _longest(tokenizer) -> str:
+def _longest(tokenizer: Tokenizer) -> str:
     ordinary = [
         token for token in tokenizer.vocab.values() if token.decode("utf-8", "replace") not in tokenizer.special_tokens
     ]

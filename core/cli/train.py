@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from core.cli.data import STORIES, make_stories
 from core.cli.options import DEFAULT_DATA, DEFAULT_RESULTS, Commit, DataDir, ResultsDir
 
 if TYPE_CHECKING:
@@ -66,7 +67,9 @@ def train(
         return
     from core.corpus.dataset import dataset_folder, open_dataset
 
-    dataset = open_dataset(dataset_folder(data, config.data.dataset))
+    folder = dataset_folder(data, config.data.dataset)
+    built_in = config.data.dataset == STORIES and not (folder / "dataset.json").exists()
+    dataset = make_stories(data) if built_in else open_dataset(folder)
     run, texts = train_and_sample(
         config,
         dataset,
@@ -110,13 +113,14 @@ def train_and_sample(
     from core.provenance import git_commit
     from core.records import RunRow, SampleRow
     from core.training import run as training
+    from core.training.folder import run_folder
     from core.training.interrupt import stop_on_signals
     from core.training.sinks import WandbSink
 
     run_id = run_id or training.run_id_of(config, dataset)
     if "/" in run_id or run_id in (".", ".."):
         raise ValueError(f"run id {run_id!r}: a name, not a path")
-    folder = training.run_folder(data, run_id)
+    folder = run_folder(data, run_id)
     if fresh:
         shutil.rmtree(folder.path, ignore_errors=True)
         for table in results.TABLES:

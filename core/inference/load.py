@@ -9,7 +9,7 @@ from core.config import ModelConfig
 from core.model.transformer import Transformer
 from core.tokenizer import Tokenizer
 from core.training import checkpoint
-from core.training.run import RunFolder, run_folder
+from core.training.folder import RunFolder, run_folder
 
 
 def load_run(data_dir: str | os.PathLike[str], run_id: str, device: str = "cpu") -> tuple[Transformer, Tokenizer]:

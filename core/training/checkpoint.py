@@ -17,32 +17,21 @@ from torch import nn
 from core.config import RunConfig, to_dict
 from core.files import read_json, write_json
 
-_PREFIX = "step-"
 _TENSOR_FILES = ("model.safetensors", "optimizer.safetensors")
 
 
-def checkpoint_path(folder: Path, step: int) -> Path:
-    """The folder of the checkpoint after `step` steps."""
-    return folder / f"{_PREFIX}{step:08d}"
-
-
-def checkpoint_steps(folder: Path) -> list[int]:
-    """Steps of which there are checkpoints, in order."""
-    return sorted(int(path.name.removeprefix(_PREFIX)) for path in folder.glob(f"{_PREFIX}*") if path.is_dir())
-
-
 def save_checkpoint(
-    folder: Path,
+    path: Path,
     step: int,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     config: RunConfig,
     extra: dict[str, Any],
-) -> Path:
+) -> None:
     """Write a checkpoint.
 
     Args:
-        folder: The run's checkpoints.
+        path: Folder to write; one that stands there is replaced.
         step: Optimizer steps done.
         model: Its parameters are saved under their names, tied ones once.
         optimizer: Its tensors are saved under `parameter.key`, its plain numbers in the JSON.
@@ -52,7 +41,6 @@ def save_checkpoint(
     Raises:
         OSError: If it cannot be written; nothing is left behind then.
     """
-    path = checkpoint_path(folder, step)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
     weights = {name: parameter.detach().contiguous() for name, parameter in model.named_parameters()}
@@ -82,7 +70,6 @@ def save_checkpoint(
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    return path
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -133,13 +120,6 @@ def check_same_config(path: Path, content: dict[str, Any], config: RunConfig) ->
             raise ValueError(
                 f"{path}: a checkpoint of another configuration: its {key} is {saved.get(key)}, not {wanted.get(key)}"
             )
-
-
-def prune_checkpoints(folder: Path, keep: int, best_step: int | None) -> None:
-    """Remove all but the latest `keep` checkpoints and the best one."""
-    for step in checkpoint_steps(folder)[:-keep]:
-        if step != best_step:
-            shutil.rmtree(checkpoint_path(folder, step))
 
 
 def _digest(path: Path) -> str:

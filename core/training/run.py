@@ -4,13 +4,10 @@ While it runs, `DATA/runs/<run_id>/` grows: `records.jsonl` (a line per row, flu
 copy of the tokenizer, so that the folder can generate text whatever becomes of the data set.
 """
 
-import dataclasses
 import hashlib
-import json
 import os
+import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -24,6 +21,7 @@ from core.training import checkpoint
 from core.training.batches import check_long_enough
 from core.training.device import device_name
 from core.training.evaluation import evaluation_set
+from core.training.folder import RunFolder, to_line
 from core.training.loop import Trainer, diverged
 from core.training.sinks import Sink
 
@@ -32,57 +30,6 @@ def run_id_of(config: RunConfig, dataset: Dataset) -> str:
     """Name, and a hash of configuration and data: the same of both is the same run."""
     digest = hashlib.sha256(f"{config_id(config)}{dataset.dataset_id}".encode()).hexdigest()
     return f"{config.name}-{digest[:10]}"
-
-
-@dataclass(frozen=True, slots=True)
-class RunFolder:
-    """`DATA/runs/<run_id>` and what lies in it."""
-
-    path: Path
-
-    @property
-    def checkpoints(self) -> Path:
-        """The folder of checkpoints."""
-        return self.path / "checkpoints"
-
-    @property
-    def records(self) -> Path:
-        """A JSON line per row so far."""
-        return self.path / "records.jsonl"
-
-    @property
-    def tokenizer(self) -> Path:
-        """The run's copy of its tokenizer."""
-        return self.path / "tokenizer"
-
-    def rows(self) -> list[StepRow]:
-        """The rows so far; a last line torn by a crash is passed over."""
-        if not self.records.exists():
-            return []
-        rows = []
-        for line in self.records.read_text().splitlines():
-            try:
-                rows.append(StepRow(**json.loads(line)))
-            except json.JSONDecodeError:
-                break
-        return rows
-
-    def truncate(self, step: int) -> list[StepRow]:
-        """Drop the rows past a step; those that stay are returned."""
-        rows = [row for row in self.rows() if row.step <= step]
-        with atomic_path(self.records) as temporary:
-            temporary.write_text("".join(_line(row) for row in rows))
-        return rows
-
-    def latest_checkpoint(self) -> Path | None:
-        """The checkpoint to resume from."""
-        steps = checkpoint.checkpoint_steps(self.checkpoints)
-        return checkpoint.checkpoint_path(self.checkpoints, steps[-1]) if steps else None
-
-
-def run_folder(data_dir: str | os.PathLike[str], run_id: str) -> RunFolder:
-    """The folder of a run, whether it exists or not."""
-    return RunFolder(Path(data_dir) / "runs" / run_id)
 
 
 def check_fits(config: RunConfig, dataset: Dataset) -> None:
@@ -136,7 +83,7 @@ def train(
     with folder.records.open("a") as records:
         for row in trainer.rows():
             rows.append(row)
-            records.write(_line(row))
+            records.write(to_line(row))
             records.flush()
             for sink in watchers:
                 sink.row(row)
@@ -175,14 +122,17 @@ def _resume(trainer: Trainer, folder: RunFolder) -> list[StepRow]:
 
 
 def _save(trainer: Trainer, folder: RunFolder, rows: list[StepRow]) -> None:
+    """Write a checkpoint; remove all but the latest ones and the one that evaluated best."""
+    config = trainer.config
     extra = {"elapsed_s": trainer.elapsed_s, "segment": trainer.segment}
-    checkpoint.save_checkpoint(
-        folder.checkpoints, trainer.step, trainer.model, trainer.optimizer, trainer.config, extra
-    )
-    saved = set(checkpoint.checkpoint_steps(folder.checkpoints))
+    path = folder.checkpoint(trainer.step)
+    checkpoint.save_checkpoint(path, trainer.step, trainer.model, trainer.optimizer, trainer.config, extra)
+    saved = folder.checkpoint_steps()
     evaluated = [(row.eval_loss_nats, row.step) for row in rows if row.eval_loss_nats is not None and row.step in saved]
     best_step = min(evaluated)[1] if evaluated else None
-    checkpoint.prune_checkpoints(folder.checkpoints, trainer.config.keep_checkpoints, best_step)
+    for step in saved[: -config.keep_checkpoints]:
+        if step != best_step:
+            shutil.rmtree(folder.checkpoint(step))
 
 
 def _run_row(
@@ -217,7 +167,3 @@ def _run_row(
         git_commit=git_commit,
         utc=utc_now(),
     )
-
-
-def _line(row: StepRow) -> str:
-    return json.dumps(dataclasses.asdict(row)) + "\n"

@@ -1,0 +1,168 @@
+"""Every figure of the workbook. Builders take rows (lists of dictionaries) and return charts; no polars, no torch."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+
+from core.curves import smooth, thin
+
+Rows = Sequence[dict[str, Any]]
+
+PALETTE = ["#2F8FD8", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#8C7AE6", "#999999"]
+"""After Okabe and Ito, distinct for colour-blind readers; the blues lightened to be seen on dark ground too."""
+
+X_AXES = {
+    "step": "steps",
+    "tokens": "tokens",
+    "elapsed_s": "training time (s)",
+    "model_flop": "training FLOP (non-causal)",
+}
+"""What a learning curve may run against: column and axis title."""
+
+MAX_POINTS = 1200
+"""Per run: more cannot be seen, and the browser slows down."""
+
+
+def loss_chart(
+    steps: Rows, runs: Rows, x: str = "step", half_life: float = 20, log_loss: bool = True
+) -> alt.LayerChart:
+    """Training and evaluation loss of runs, with the floor of their corpus where it is known.
+
+    Args:
+        steps: Rows of table `steps`, of one run or several.
+        runs: Their rows of table `runs` (`run_id`, `floor_loss_nats`).
+        x: One of `X_AXES`.
+        half_life: Of the smoothing of the training loss, in steps; the raw values stay visible behind.
+        log_loss: Logarithmic vertical axis.
+    """
+    _check_x(x)
+    train, evaluation = [], []
+    for run_id, rows in _by_run(steps).items():
+        smoothed = smooth([row["train_loss_nats"] for row in rows], half_life)
+        merged = [
+            {
+                "run_id": run_id,
+                x: row[x],
+                "train_loss_nats": row["train_loss_nats"],
+                "smoothed_loss_nats": value,
+                "eval_loss_nats": row["eval_loss_nats"],
+            }
+            for row, value in zip(rows, smoothed, strict=True)
+        ]
+        thinned = thin(merged, MAX_POINTS, always="eval_loss_nats")
+        train += [row for row in thinned if row["train_loss_nats"] is not None]
+        evaluation += [row for row in thinned if row["eval_loss_nats"] is not None]
+    shown = {row["run_id"] for row in train + evaluation}
+    floors = [
+        {"run_id": row["run_id"], "floor_loss_nats": row["floor_loss_nats"], "label": "entropy floor of the corpus"}
+        for row in runs
+        if row["floor_loss_nats"] is not None and row["run_id"] in shown
+    ]
+
+    y_scale = alt.Scale(type="log" if log_loss else "linear", zero=False, nice=False, padding=14)
+
+    def y(field: str) -> alt.Y:
+        return alt.Y(f"{field}:Q", title="loss (nats per token)", scale=y_scale)
+
+    horizontal = alt.X(f"{x}:Q", title=X_AXES[x], axis=alt.Axis(format="~s"))
+    colour = alt.Color("run_id:N", title="run", scale=alt.Scale(range=PALETTE), legend=_legend())
+    tooltip = ["run_id:N", alt.Tooltip(f"{x}:Q", format=".4~s")]
+
+    ghost = (
+        alt.Chart(alt.Data(values=train))
+        .mark_line(strokeWidth=1, opacity=0.25, clip=True)
+        .encode(x=horizontal, y=y("train_loss_nats"), color=colour)
+    )
+    line = (
+        alt.Chart(alt.Data(values=train))
+        .mark_line(strokeWidth=1.8, clip=True)
+        .encode(
+            x=horizontal,
+            y=y("smoothed_loss_nats"),
+            color=colour,
+            tooltip=[*tooltip, alt.Tooltip("smoothed_loss_nats:Q", title="training loss, smoothed", format=".4f")],
+        )
+    )
+    points = (
+        alt.Chart(alt.Data(values=evaluation))
+        .mark_point(filled=True, size=55, opacity=1, clip=True)
+        .encode(
+            x=horizontal,
+            y=y("eval_loss_nats"),
+            color=colour,
+            tooltip=[*tooltip, alt.Tooltip("eval_loss_nats:Q", title="evaluation loss", format=".4f")],
+        )
+    )
+    layers = [ghost, line, points]
+    if floors:
+        rule = (
+            alt.Chart(alt.Data(values=floors))
+            .mark_rule(strokeDash=[6, 4], strokeWidth=1.5)
+            .encode(
+                y=y("floor_loss_nats"),
+                color=colour,
+                tooltip=["run_id:N", alt.Tooltip("floor_loss_nats:Q", title="entropy floor", format=".4f")],
+            )
+        )
+        label = (
+            alt.Chart(alt.Data(values=floors[:1]))
+            .mark_text(align="left", baseline="bottom", dx=6, dy=-4, fontSize=12, color="#888888")
+            .encode(y=y("floor_loss_nats"), x=alt.value(0), text="label:N")
+        )
+        layers += [rule, label]
+    return alt.layer(*layers).properties(width="container", height=360)
+
+
+def step_chart(
+    steps: Rows, column: str, title: str, x: str = "step", log: bool = False, number_format: str = "~s"
+) -> alt.Chart:
+    """One measured column of runs against one of `X_AXES`.
+
+    Args:
+        steps: Rows of table `steps`.
+        column: What is drawn; rows where it is null are left out.
+        title: Axis title, with the unit.
+        x: One of `X_AXES`.
+        log: Logarithmic vertical axis.
+        number_format: Of the vertical axis, in d3's notation.
+    """
+    _check_x(x)
+    rows = []
+    for run_id, group in _by_run(steps).items():
+        measured = [{"run_id": run_id, x: row[x], column: row[column]} for row in group if row[column] is not None]
+        rows += thin(measured, MAX_POINTS, always="")
+    return (
+        alt.Chart(alt.Data(values=rows))
+        .mark_line(strokeWidth=1.5)
+        .encode(
+            x=alt.X(f"{x}:Q", title=X_AXES[x], axis=alt.Axis(format="~s")),
+            y=alt.Y(
+                f"{column}:Q",
+                title=title,
+                axis=alt.Axis(format=number_format),
+                scale=alt.Scale(type="log" if log else "linear", zero=not log),
+            ),
+            color=alt.Color("run_id:N", title="run", scale=alt.Scale(range=PALETTE), legend=_legend()),
+            tooltip=["run_id:N", alt.Tooltip(f"{x}:Q", format=".4~s"), alt.Tooltip(f"{column}:Q", format=".4~g")],
+        )
+        .properties(width="container", height=240)
+    )
+
+
+def _by_run(steps: Rows) -> dict[str, list[dict[str, Any]]]:
+    """Rows grouped by run, each group in the order of its steps."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in steps:
+        groups.setdefault(row["run_id"], []).append(row)
+    return {run_id: sorted(rows, key=lambda row: row["step"]) for run_id, rows in groups.items()}
+
+
+def _check_x(x: str) -> None:
+    if x not in X_AXES:
+        raise ValueError(f"x is {x!r}: one of {', '.join(X_AXES)}")
+
+
+def _legend() -> alt.Legend:
+    # Above the plot: beside it the legend would take a phone's whole width.
+    return alt.Legend(orient="top", columns=1, labelLimit=340, title=None)

@@ -1,0 +1,280 @@
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+
+from core.cli.app import main
+from core.cli.configuration import load_config, to_yaml
+from core.presets import PRESETS, preset
+from core.tokenizer import Tokenizer
+
+TINY = [
+    "model.vocab_size=400",
+    "model.context_length=37",
+    "model.d_model=22",
+    "model.num_layers=1",
+    "model.num_heads=11",
+    "model.d_ff=29",
+    "data.eval_tokens=700",
+    "schedule.warmup_steps=2",
+    "batch_size=5",
+    "num_steps=6",
+    "eval_every=3",
+    "checkpoint_every=3",
+    "device=cpu",
+]
+
+
+def printed(text: str) -> str:
+    """Letters and digits alone: a terminal shows control characters and tabs of an untrained model otherwise."""
+    return "".join(sign for sign in text if sign.isalnum())
+
+
+@pytest.fixture
+def workbook(monkeypatch, capsys):
+    """Run the command line in this process; returns exit code, standard output, standard error."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["workbook", *map(str, words)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        captured = capsys.readouterr()
+        return stopped.value.code, captured.out, captured.err
+
+    return run
+
+
+def test_help_shows_commands_and_defaults(workbook):
+    code, out, _ = workbook("--help")
+    assert code == 0
+    for command in ("quickstart", "train", "generate", "data", "tokenizer"):
+        assert re.search(rf"^  {command} ", out, re.M)
+    code, out, _ = workbook("generate", "--help")
+    assert code == 0
+    assert re.search(r"--temperature.*\[default: 0\.8\]", out, re.S)
+    code, out, _ = workbook("train", "--help")
+    assert re.search(r"--results.*\[default:\s+results\]", out, re.S)
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys; sys.argv = ['workbook', '--help']\nfrom core.cli.app import main\n"
+    code += "try: main()\nexcept SystemExit: pass\n"
+    code += "print([name for name in ('torch', 'polars', 'numpy', 'wandb', 'altair') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_dry_run_prints_everything_and_writes_nothing(workbook, tmp_path):
+    code, out, err = workbook(
+        "train", "tinystories", "optimizer.lr=3e-4", "--set", "seed=7", "--dry-run", "--device", "cpu",
+        "--data", tmp_path / "data", "--results", tmp_path / "results",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    config, _, cost = out.partition("\n\n")
+    values = yaml.safe_load(config)
+    assert (float(values["optimizer"]["lr"]), values["seed"], values["device"]) == (3e-4, 7, "cpu")
+    assert "parameters              22,696,448" in cost
+    in_products = 22_696_448 - 10_000 * 512 - 9 * 512  # all but the embedding and the norms' gains
+    per_token = 6 * in_products + 3 * 4 * 256 * 512 * 4  # and two products of T x d_model a layer for attention
+    assert re.search(r"training FLOP per token +([\d,]+)", cost)[1] == f"{per_token:,}"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_configuration_survives_yaml_and_json(name, tmp_path):
+    config = preset(name)
+    (tmp_path / "run.yaml").write_text(to_yaml(config))
+    assert load_config(str(tmp_path / "run.yaml")) == config
+    (tmp_path / "run.json").write_text(json.dumps(yaml.safe_load(to_yaml(config))))
+    assert load_config(str(tmp_path / "run.json")) == config
+
+
+def test_file_may_start_from_a_preset(tmp_path):
+    (tmp_path / "mine.yaml").write_text("preset: tinystories\nname: mine\noptimizer:\n  lr: 2e-3\n")
+    config = load_config(str(tmp_path / "mine.yaml"), ["model.num_layers=2", "optimizer.betas=[0.8, 0.9]"])
+    assert (config.name, config.optimizer.lr, config.model.num_layers) == ("mine", 2e-3, 2)
+    assert config.optimizer.betas == (0.8, 0.9)
+    assert config.optimizer.weight_decay == preset("tinystories").optimizer.weight_decay
+
+
+BAD_CONFIGURATIONS = {
+    "optimizer.lrr=1": "no field 'optimizer.lrr'; did you mean optimizer.lr?",
+    "optimiser.lr=1": "no field 'optimiser.lr'; did you mean optimizer.lr?",
+    "d_model=4": "no field 'd_model'; did you mean model.d_model?",
+    "optimizer=1": "'optimizer' is a group of fields",
+    "optimizer.lr": "set with name=value",
+    "optimizer.lr=fast": "optimizer.lr is 'fast'",
+    "optimizer.lr=-1": "lr is -1.0: it must be positive",
+    "optimizer.lr=.nan": "lr is nan: it must be positive",
+    "batch_size=1.5": "batch_size is 1.5",
+    "batch_size=0": "batch_size is 0: it must be at least 1",
+    "model.num_heads=3": "d_model 128 is not divisible by num_heads 3",
+    "schedule.kind=step": "schedule.kind is 'step'",
+    "schedule.warmup_steps=99999": "schedule.warmup_steps 99999",
+    "data.dataset=../x": "dataset is '../x'",
+    "device=tpu": "device is 'tpu'",
+}
+
+
+@pytest.mark.parametrize("word", BAD_CONFIGURATIONS)
+def test_bad_field_is_one_line(workbook, word):
+    code, out, err = workbook("train", "quickstart", word, "--dry-run")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert BAD_CONFIGURATIONS[word] in err
+
+
+def test_bad_words_are_one_line(workbook, tmp_path):
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    (tmp_path / "broken.yaml").write_text("a: [1\n")
+    (tmp_path / "unknown.yaml").write_text("preset: quickstart\nmodel: {d_modle: 3}\n")
+    (tmp_path / "short.yaml").write_text("name: x\n")
+    (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "latin.txt").write_bytes("naïve".encode("latin-1"))
+    data = ["--data", tmp_path / "data"]
+    cases = {
+        "is neither a preset nor a file; did you mean quickstart?": ["train", "quickstrat"],
+        "gone.yaml: no such file": ["train", tmp_path / "gone.yaml"],
+        "not list": ["train", tmp_path / "list.yaml"],
+        "neither YAML nor JSON": ["train", tmp_path / "broken.yaml"],
+        "no field 'model.d_modle'; did you mean model.d_model?": ["train", tmp_path / "unknown.yaml"],
+        "model: field required": ["train", tmp_path / "short.yaml"],
+        "No such command 'trian'. Did you mean 'train'?": ["trian"],
+        "No such option": ["train", "quickstart", "--sedd", "1"],
+        "no data set there": ["train", "tinystories", *data],
+        "gone.txt: no such file": ["data", "prepare", tmp_path / "gone.txt", *data],
+        "empty.txt: the file is empty": ["data", "prepare", tmp_path / "empty.txt", *data],
+        "latin.txt: not UTF-8 at byte 2": ["data", "prepare", tmp_path / "latin.txt", *data],
+        "vocab_size is 256: it must be at least 257": [
+            "tokenizer", "train", __file__, "--vocab-size", 256, "--out", tmp_path / "t",
+        ],
+        "no such tokenizer folder": ["tokenizer", "encode", __file__, "--tokenizer", tmp_path / "t", "--out", "o"],
+        "no trained run there": ["generate", *data],
+        "'wikipedia' is not a corpus that can be fetched: tinystories or owt": ["data", "download", "wikipedia"],
+        "not a text of this grammar": ["data", "floor", __file__],
+    }  # fmt: skip
+    for message, words in cases.items():
+        code, _, err = workbook(*words)
+        assert code == 2, (words, code)
+        assert message in err, (words, err)
+        assert err.count("\n") == 1, err
+    assert not (tmp_path / "t").exists()
+    left = [path.name for path in (tmp_path / "data").rglob("*") if path.is_file()]
+    assert left == []
+
+
+def test_tokenizer_commands(workbook, tmp_path):
+    text = "Lots of low, lower, lowest words.<|endoftext|>And newlines\r\n\r\n, emoji 🙂 too.<|endoftext|>" * 20
+    (tmp_path / "text.txt").write_bytes(text.encode())
+    folder, tokens, back = tmp_path / "tok", tmp_path / "out.bin", tmp_path / "back.txt"
+    code, out, _ = workbook("tokenizer", "train", tmp_path / "text.txt", "--vocab-size", 300, "--out", folder)
+    assert code == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["merges.txt", "special_tokens.json", "vocab.json"]
+    assert json.loads((folder / "vocab.json").read_text())["<|endoftext|>"] == 256
+    assert json.loads((folder / "special_tokens.json").read_text()) == ["<|endoftext|>"]
+    code, out, _ = workbook("tokenizer", "encode", tmp_path / "text.txt", "--tokenizer", folder, "--out", tokens)
+    ids = np.fromfile(tokens, dtype="<u2")
+    assert ids.tolist() == Tokenizer.load(folder).encode(text)
+    assert f"{ids.size:,} uint16 tokens of {len(text.encode()):,} bytes" in out
+    assert "40 documents" in out
+    assert workbook("tokenizer", "decode", tokens, "--tokenizer", folder, "--out", back)[0] == 0
+    assert back.read_bytes() == text.encode()
+    code, out, _ = workbook("tokenizer", "stats", tmp_path / "text.txt", "--tokenizer", folder)
+    assert f"{len(text.encode()):,} bytes, {ids.size:,} tokens" in out
+
+
+def test_train_then_generate_then_skip(workbook, stories_folder, tmp_path):
+    import shutil
+
+    data, results = tmp_path / "data", tmp_path / "results"
+    shutil.copytree(stories_folder, data)
+    command = ["train", "quickstart", "name=mini", *TINY, "--data", data, "--results", results]
+    code, out, err = workbook(*command)
+    assert (code, err) == (0, "")
+    assert "finished after 6 steps" in out
+    assert "corpus floor" in out
+    assert out.count("--- sample") == 3
+    run_id = next((results / "runs").glob("*.parquet")).stem
+    row = pl.read_parquet(results / "runs" / f"{run_id}.parquet").row(0, named=True)
+    assert (row["status"], row["steps"], row["name"]) == ("finished", 6, "mini")
+    samples = pl.read_parquet(results / "samples" / f"{run_id}.parquet")
+    assert samples["sample"].to_list() == [0, 1, 2]
+    assert printed(samples["text"][0]) in printed(out)
+
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    code, out, _ = workbook(*command)
+    assert "already finished" in out
+    assert printed(samples["text"][0]) in printed(out)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
+
+    greedy = ["generate", run_id, "--data", data, "--temperature", 0, "--prompt", "Once upon", "--max-new-tokens", 9]
+    first, again = workbook(*greedy)[1], workbook(*greedy)[1]
+    assert first == again
+    assert first.startswith("Once upon")
+    assert workbook("generate", "--data", data, *greedy[4:])[1] == first  # the latest run is the default
+
+    code, _, err = workbook("generate", "gone", "--data", data)
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"no such run; there is {run_id}" in err or f"no such run; there are {run_id}" in err
+    for word, message in {
+        "--temperature=-1": "temperature is -1.0",
+        "--top-p=2": "top_p is 2.0",
+        "--top-k=0": "top_k is 0",
+    }.items():
+        code, _, err = workbook("generate", run_id, "--data", data, word)
+        assert (code, err.count("\n")) == (2, 1)
+        assert message in err
+
+    code, _, err = workbook(*command, "optimizer.lr=0.5", "--run-id", run_id)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "stands with another configuration" in err
+
+
+def test_diverged_run_says_so(workbook, stories_folder, tmp_path):
+    import shutil
+
+    shutil.copytree(stories_folder, tmp_path / "data")
+    code, _, err = workbook(
+        "train", "quickstart", *TINY, "optimizer.lr=1e30", "schedule.warmup_steps=0",
+        "--data", tmp_path / "data", "--results", tmp_path / "results",
+    )  # fmt: skip
+    assert code == 1
+    assert "the run diverged" in err
+    assert "optimizer.lr" in err
+    row = pl.read_parquet(next((tmp_path / "results" / "runs").glob("*.parquet"))).row(0, named=True)
+    assert row["status"] == "diverged"
+
+
+def test_results_that_cannot_be_written(workbook, stories_folder, tmp_path):
+    (tmp_path / "results").write_text("")
+    code, _, err = workbook("train", "quickstart", *TINY, "--data", stories_folder, "--results", tmp_path / "results")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "results" in err
+    assert not (stories_folder / "runs").exists()
+
+
+def test_floor_command_agrees_with_the_rows(workbook, stories_folder, dataset):
+    from core.training.evaluation import evaluation_set
+
+    folder = stories_folder / "datasets" / "stories"
+    code, out, _ = workbook("data", "floor", folder / "valid.txt", "--tokenizer", folder / "tokenizer")
+    assert code == 0
+    whole = evaluation_set(dataset, dataset.valid.info.num_tokens)
+    per_token = float(re.search(r"([\d.]+) nats per token \(([\d,]+) tokens\)", out)[1])
+    assert per_token == pytest.approx(whole.floor_loss_nats, abs=1e-6)
+    assert f"{len(whole.tokens):,} tokens" in out
+
+
+def test_prepare_own_text(workbook, tmp_path):
+    (tmp_path / "mine.txt").write_text("A sentence about the sea. " * 400)
+    code, out, err = workbook("data", "prepare", tmp_path / "mine.txt", "--data", tmp_path / "d", "--vocab-size", 270)
+    assert (code, err) == (0, "")
+    assert "workbook train quickstart name=mine data.dataset=mine model.vocab_size=270" in out
+    assert (
+        "already there"
+        in workbook("data", "prepare", tmp_path / "mine.txt", "--data", tmp_path / "d", "--vocab-size", 270)[1]
+    )
