@@ -7,6 +7,7 @@ Nothing downstream rescales, rounds or defaults a field again; what can be deriv
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,6 +15,23 @@ from typing import Any, Literal
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)
+
+
+def _normalise(config: Any) -> None:
+    """Refuse values that are not of their field's type; make whole numbers in float fields floats.
+
+    Otherwise `lr=1` and `lr=1.0` would be equal configurations with different canonical JSON.
+    """
+    for entry in dataclasses.fields(config):
+        value = getattr(config, entry.name)
+        numbers = value if entry.type == tuple[float, float] and isinstance(value, tuple | list) else (value,)
+        if entry.type in (float, tuple[float, float]):
+            ok = all(type(number) in (int, float) and math.isfinite(number) for number in numbers)
+            _require(ok, f"{entry.name} is {value!r}: it must be finite")
+            numbers = tuple(float(number) for number in numbers)
+            object.__setattr__(config, entry.name, numbers[0] if entry.type is float else numbers)
+        elif entry.type in (int, bool, str):
+            _require(type(value) is entry.type, f"{entry.name} is {value!r}: it must be of type {entry.type.__name__}")
 
 
 def _require_at_least(config: object, minimum: float, *names: str) -> None:
@@ -50,6 +68,7 @@ class ModelConfig:
     """Which of two equal implementations: torch's `scaled_dot_product_attention`, or the formula term by term."""
 
     def __post_init__(self) -> None:
+        _normalise(self)
         _require_at_least(self, 1, "vocab_size", "context_length", "d_model", "num_layers", "num_heads", "d_ff")
         _require(
             self.d_model % self.num_heads == 0,
@@ -87,6 +106,7 @@ class OptimizerConfig:
     """Gradients are scaled down so that their global L2 norm does not exceed this."""
 
     def __post_init__(self) -> None:
+        _normalise(self)
         _require(self.lr > 0, f"lr is {self.lr}: it must be positive")
         _require(
             len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas),
@@ -111,6 +131,7 @@ class ScheduleConfig:
     """Learning rate at the last step of the run, and after it."""
 
     def __post_init__(self) -> None:
+        _normalise(self)
         _require(self.kind in ("cosine", "linear", "wsd"), f"kind is {self.kind!r}: cosine, linear or wsd")
         _require_at_least(self, 0, "warmup_steps", "decay_steps", "final_lr")
 
@@ -125,6 +146,7 @@ class DataConfig:
     """Size of the fixed evaluation set: the first tokens of the validation file, cut back to a document's end."""
 
     def __post_init__(self) -> None:
+        _normalise(self)
         _require(bool(self.dataset), "dataset is empty: it names a folder under DATA/datasets")
         _require(
             "/" not in self.dataset and "\\" not in self.dataset and self.dataset not in (".", ".."),
@@ -161,7 +183,10 @@ class RunConfig:
     """Type of weights and activations."""
 
     def __post_init__(self) -> None:
-        _require(bool(self.name) and "/" not in self.name, f"name is {self.name!r}: some letters, without '/'")
+        _normalise(self)
+        _require(
+            bool(self.name) and not set(self.name) & set("/\\"), f"name is {self.name!r}: a folder's name, not a path"
+        )
         _require_at_least(self, 1, "batch_size", "num_steps", "eval_every", "checkpoint_every", "keep_checkpoints")
         _require_at_least(self, 0, "seed")
         _require(self.dtype in ("float32", "float64"), f"dtype is {self.dtype!r}: float32 or float64")
@@ -179,11 +204,6 @@ class RunConfig:
     def batch_tokens(self) -> int:
         """Tokens that one step trains on."""
         return self.batch_size * self.model.context_length
-
-    @property
-    def run_id(self) -> str:
-        """Name and configuration id: equal configurations are the same run."""
-        return f"{self.name}-{config_id(self)[:10]}"
 
 
 def to_dict(config: Any) -> dict[str, Any]:

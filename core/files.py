@@ -3,10 +3,11 @@
 import codecs
 import contextlib
 import gzip
-import io
+import itertools
 import json
 import os
 import tempfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -66,24 +67,42 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise ValueError(f"{path}: not JSON ({error})") from None
 
 
-def open_binary(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open for reading; names that end in `.gz` or `.zst` are decompressed on the way.
+def binary_blocks(path: str | os.PathLike[str], block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
+    """Read a file in blocks; names that end in `.gz` or `.zst` are decompressed on the way.
 
     Raises:
-        ValueError: If there is no such file, or it is a folder.
+        ValueError: If there is no such file, it is a folder, or its compression is damaged or cut off.
     """
     path = Path(path)
     if path.is_dir():
         raise ValueError(f"{path}: a folder; name a file")
     if not path.exists():
         raise ValueError(f"{path}: no such file")
-    if path.suffix == ".gz":
-        return io.BufferedReader(gzip.open(path, "rb"))  # type: ignore[arg-type]
-    if path.suffix == ".zst":
-        import zstandard
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            blocks = iter(lambda: file.read(block_bytes), b"")
+            yield from _decompress_zstd(file) if path.suffix == ".zst" else blocks
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path}: damaged or cut off ({error})") from None
 
-        return io.BufferedReader(zstandard.open(path, "rb"))
-    return path.open("rb")
+
+def _decompress_zstd(file: BinaryIO) -> Iterator[bytes]:
+    """The content of a file of one or more Zstandard frames; EOFError if the last one does not end."""
+    import zstandard
+
+    frame = None
+    while data := file.read(1 << 16):
+        while data:
+            frame = frame or zstandard.ZstdDecompressor().decompressobj()
+            try:
+                yield frame.decompress(data)
+            except zstandard.ZstdError as error:
+                raise EOFError(str(error)) from None
+            data = frame.unused_data
+            if frame.eof:
+                frame = None
+    if frame is not None:  # the library itself takes a cut file for a whole one
+        raise EOFError("the compressed data ends inside a frame")
 
 
 def text_blocks(path: str | os.PathLike[str], block_bytes: int = BLOCK_BYTES) -> Iterator[str]:
@@ -95,24 +114,15 @@ def text_blocks(path: str | os.PathLike[str], block_bytes: int = BLOCK_BYTES) ->
     """
     decoder = codecs.getincrementaldecoder("utf-8")()
     consumed = 0
-    with open_binary(path) as file:
-        while True:
-            try:
-                block = file.read(block_bytes)
-            except OSError as error:
-                raise ValueError(f"{path}: cannot be read ({error})") from None
-            except Exception as error:  # zlib.error, EOFError, ZstdError have no common base
-                raise ValueError(f"{path}: damaged or cut off ({error})") from None
-            pending = len(decoder.getstate()[0])
-            try:
-                text = decoder.decode(block, final=not block)
-            except UnicodeDecodeError as error:
-                offset = consumed - pending + error.start
-                raise ValueError(f"{path}: not UTF-8 at byte {offset} ({error.reason})") from None
-            consumed += len(block)
-            if text:
-                yield text
-            if not block:
-                break
+    for block in itertools.chain(binary_blocks(path, block_bytes), [b""]):
+        pending = len(decoder.getstate()[0])
+        try:
+            text = decoder.decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            offset = consumed - pending + error.start
+            raise ValueError(f"{path}: not UTF-8 at byte {offset} ({error.reason})") from None
+        consumed += len(block)
+        if text:
+            yield text
     if consumed == 0:
         raise ValueError(f"{path}: the file is empty")

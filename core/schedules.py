@@ -21,7 +21,7 @@ def cosine(step: int, *, max_lr: float, min_lr: float, warmup_steps: int, total_
 def linear(step: int, *, max_lr: float, min_lr: float, warmup_steps: int, total_steps: int) -> float:
     """Linear warm-up, then a straight line down to `min_lr`, which holds after `total_steps`."""
     progress = _progress(step, warmup_steps, total_steps)
-    return _warmup(step, max_lr, warmup_steps, max_lr + progress * (min_lr - max_lr))
+    return _warmup(step, max_lr, warmup_steps, (1 - progress) * max_lr + progress * min_lr)
 
 
 def warmup_stable_decay(
@@ -33,7 +33,7 @@ def warmup_stable_decay(
         Hu et al. (2024), eq. 1, arXiv:2404.06395 (their annealing function f is our straight line).
     """
     progress = _progress(step, total_steps - decay_steps, total_steps)
-    return _warmup(step, max_lr, warmup_steps, max_lr + progress * (min_lr - max_lr))
+    return _warmup(step, max_lr, warmup_steps, (1 - progress) * max_lr + progress * min_lr)
 
 
 def learning_rate(step: int, *, max_lr: float, num_steps: int, schedule: ScheduleConfig) -> float:
@@ -60,7 +60,7 @@ def _warmup(step: int, max_lr: float, warmup_steps: int, otherwise: float) -> fl
 
 
 def _progress(step: int, start: int, end: int) -> float:
-    """0 at `start`, 1 at `end`, straight between, flat outside."""
+    """1 from `end` on, 0 before `start`, straight between; the two may coincide."""
     if step >= end:
         return 1.0
-    return max(0.0, (step - start) / (end - start))
+    return 0.0 if step <= start else (step - start) / (end - start)

@@ -1,7 +1,12 @@
 """What several tests share: a tiny data set, a tiny run."""
 
 import dataclasses
+import os
 from pathlib import Path
+
+# Before torch is loaded, and inherited by what tests start: on busy cores two threads spin against each other, and
+# tests of tiny tensors take a hundred times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 

@@ -14,7 +14,7 @@ import pydantic
 import yaml
 
 from core.config import RunConfig, to_dict
-from core.files import open_binary
+from core.files import binary_blocks
 from core.presets import preset
 
 
@@ -44,11 +44,10 @@ def to_yaml(config: RunConfig) -> str:
 
 
 def _read(path: str) -> dict[str, Any]:
-    with open_binary(path) as file:
-        try:
-            values = yaml.safe_load(file)
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path}: neither YAML nor JSON ({' '.join(str(error).split())})") from None
+    try:
+        values = yaml.safe_load(b"".join(binary_blocks(path)))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: neither YAML nor JSON ({' '.join(str(error).split())})") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path}: fields and their values were expected, not {type(values).__name__}")
     if "preset" in values:

@@ -169,8 +169,8 @@ def _prepare(
     done = folder / "dataset.json"
     if done.exists() and read_json(done) == recipe:
         return open_dataset(folder), False
-    done.unlink(missing_ok=True)
     train_files, valid_files = make_text()
+    done.unlink(missing_ok=True)  # only now: text that cannot be read leaves the old data set as it was
     if tokenizer is None:
         vocab, merges = train_bpe_files(
             train_files, vocab_size, [END_OF_TEXT], on_merge=progress and (lambda n, of: progress("merges", n, of))
@@ -186,24 +186,35 @@ def _prepare(
 
 def read_documents(files: Sequence[str | os.PathLike[str]]) -> Iterator[str]:
     """Documents of text files in order, without their end markers; what follows the last marker is one if not blank."""
+    held = len(END_OF_TEXT) - 1  # so much of a block's end may be the beginning of a marker
     for path in files:
-        pending = ""
+        parts, carry = [], ""
         for block in text_blocks(path):
-            *complete, pending = (pending + block).split(END_OF_TEXT)
-            yield from complete
-        if pending.strip():
-            yield pending
+            first, *others = (carry + block).split(END_OF_TEXT)
+            if others:
+                yield "".join([*parts, first])
+                *complete, first = others
+                yield from complete
+                parts = []
+            parts.append(first[:-held])
+            carry = first[-held:]
+        last = "".join([*parts, carry])
+        if last.strip():
+            yield last
 
 
 def split(files: Sequence[str | os.PathLike[str]], train_path: Path, valid_path: Path, valid_fraction: float) -> None:
     """Write the documents of `files` into two files, a `valid_fraction` of them into the second.
 
-    With at least two documents for each that is wanted in the period, every n-th goes to validation, n = 1 / fraction
-    rounded: parts that are alike even if the order means something. With fewer, the end of the text is split off, after
-    a line's end or a space where there is one.
+    With n = 1 / fraction (rounded) and at least 2 n documents, every n-th goes to validation: parts that are alike even
+    if the order means something. With fewer, the end of the text is split off, after a line's end or a space if there
+    is one.
     """
     period = max(2, round(1 / valid_fraction))
-    num_documents = sum(1 for _ in read_documents(files))
+    num_documents = num_characters = 0
+    for document in read_documents(files):
+        num_documents += 1
+        num_characters += len(document)
     with atomic_path(train_path) as train, atomic_path(valid_path) as valid:
         with train.open("wb") as train_file, valid.open("wb") as valid_file:
             if num_documents >= 2 * period:
@@ -211,14 +222,23 @@ def split(files: Sequence[str | os.PathLike[str]], train_path: Path, valid_path:
                     part = valid_file if place % period == period - 1 else train_file
                     part.write((document + END_OF_TEXT).encode())
             else:
-                text = "".join(block for path in files for block in text_blocks(path))
-                cut = int(len(text) * (1 - valid_fraction))
-                breaks = [place + 1 for sign in ("\n", " ") if (place := text.rfind(sign, 0, cut)) > 0]
-                cut = breaks[0] if breaks else cut
-                train_file.write(text[:cut].encode())
-                valid_file.write(text[cut:].encode())
+                remaining = int(num_characters * (1 - valid_fraction))
+                for block in (block for path in files for block in text_blocks(path)):
+                    inside = 0 < remaining < len(block)
+                    cut = _cut(block, remaining) if inside else max(0, min(remaining, len(block)))
+                    train_file.write(block[:cut].encode())
+                    valid_file.write(block[cut:].encode())
+                    remaining -= len(block)
         if not train.stat().st_size or not valid.stat().st_size:
             raise ValueError(f"{files[0]}: too little text to split off a validation part of {valid_fraction:g}")
+
+
+def _cut(text: str, place: int) -> int:
+    """The last place up to `place` after a line's end, a space or a marker; `place` itself if there is none."""
+    signs = ("\n", " ", END_OF_TEXT)
+    ends = [found + len(sign) for sign in signs if (found := text.rfind(sign, 0, place)) >= 0]
+    marker = text.find(END_OF_TEXT, max(0, place - len(END_OF_TEXT) + 1), place + len(END_OF_TEXT) - 1)
+    return max(ends) if ends else marker if marker > 0 else place
 
 
 def _stamp(path: str | os.PathLike[str]) -> dict[str, Any]:

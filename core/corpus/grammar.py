@@ -21,6 +21,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import regex
 
@@ -119,22 +120,43 @@ class Grammar:
         self._check()
 
     def _check(self) -> None:
+        """Everything that a sign names must exist; what a slot may remember must have the forms that are written."""
         for kind, table in (("rule", self.rules), ("category", self.categories)):
             for name, choices in table.items():
                 if not choices or any(weight < 1 for weight, _ in choices):
                     raise ValueError(f"{kind} {name!r}: it needs choices, each with a weight of at least 1")
         if "story" not in self.rules:
             raise ValueError("the grammar has no rule 'story', where every text starts")
-        families = {name.split("@")[0] for name in (*self.rules, *self.categories)}
-        for name, choices in self.rules.items():
-            for _, signs in choices:
-                for sign in signs:
-                    if isinstance(sign, Expand | Draw):
-                        table, target = (
-                            (self.rules, sign.rule) if isinstance(sign, Expand) else (self.categories, sign.category)
-                        )
-                        if target not in (families if sign.given else table):
-                            raise ValueError(f"rule {name!r} names {target!r}, which does not exist")
+        signs = [(name, sign) for name, choices in self.rules.items() for _, template in choices for sign in template]
+
+        remembered: dict[str, set[int]] = {}
+        for name, sign in signs:
+            if isinstance(sign, Draw):
+                drawn = self._family(self.categories, sign.category, sign.given, name)
+                remembered.setdefault(sign.slot, set()).update(member for choices in drawn for _, member in choices)
+            elif isinstance(sign, Expand):
+                self._family(self.rules, sign.rule, sign.given, name)
+        for _ in signs:  # a slot may be filled from one that is filled from another, and so on
+            for _, sign in signs:
+                if isinstance(sign, Same):
+                    remembered.setdefault(sign.slot, set()).update(remembered.get(sign.other, ()))
+
+        for name, sign in signs:
+            for slot in _slots_read(sign):
+                if not remembered.get(slot):
+                    raise ValueError(f"rule {name!r} reads the slot {slot!r}, which nothing fills")
+            if isinstance(sign, Write | Same | Draw):
+                for member in remembered[sign.slot]:
+                    if sign.form not in self.members[member]:
+                        text = self.members[member].get("", "")
+                        raise ValueError(f"rule {name!r} writes the form {sign.form!r}, which {text!r} has not")
+
+    def _family(self, table: Mapping[str, list], base: str, given: str, rule: str) -> list[list]:
+        """The entries of a table that a sign may lead to: one, or with `@` all of that family."""
+        names = [name for name in table if name.startswith(f"{base}@")] if given else [base] if base in table else []
+        if not names:
+            raise ValueError(f"rule {rule!r} names {base!r}, which does not exist")
+        return [table[name] for name in names]
 
     def log_probability(self, text: str) -> float:
         """Natural logarithm of the probability that the grammar writes exactly this text.
@@ -158,39 +180,15 @@ class Grammar:
         stack: list[tuple] = [((Expand("story", ""), None), 0, {}, 0.0)]
         while stack:
             signs, place, slots, log_p = stack.pop()
-            while signs is not None:
-                sign, rest = signs
-                if isinstance(sign, Text | Write | Same):
-                    if isinstance(sign, Text):
-                        written = sign.text
-                    elif isinstance(sign, Write):
-                        written = self._form(slots[sign.slot], sign.form)
-                    else:
-                        slots = {**slots, sign.slot: slots[sign.other]}
-                        written = self._form(slots[sign.slot], sign.form)
-                    if not text.startswith(written, place):
-                        break
-                    signs, place = rest, place + len(written)
-                    furthest = max(furthest, place)
-                elif isinstance(sign, Draw):
-                    for weight, total, member in self._draw_choices(sign, slots):
-                        written = self._form(member, sign.form)
-                        if text.startswith(written, place):
-                            state = {**slots, sign.slot: member}
-                            stack.append((rest, place + len(written), state, log_p + math.log(weight / total)))
-                    break
-                else:
-                    choices = self.rules[self._name(sign.rule, sign.given, slots)]
-                    total = sum(weight for weight, _ in choices)
-                    for weight, template in choices:
-                        after = rest
-                        for inner in reversed(template):
-                            after = (inner, after)
-                        stack.append((after, place, slots, log_p + math.log(weight / total)))
-                    break
-            else:
+            if signs is None:
                 if place == len(text):
                     found.append(log_p)
+                continue
+            for written, after, memory, weight, total in self._continuations(signs, slots):
+                if text.startswith(written, place):
+                    end = place + len(written)
+                    furthest = max(furthest, end)
+                    stack.append((after, end, memory, log_p if weight == total else log_p + math.log(weight / total)))
         if not found:
             raise ValueError(
                 f"not a text of this grammar: it can be followed up to character {furthest}, "
@@ -200,48 +198,70 @@ class Grammar:
 
     def enumerate(self) -> Iterator[tuple[str, Fraction]]:
         """Every derivation's text with its exact probability; only for small grammars without recursion."""
-        yield from self._enumerate((Expand("story", ""), None), "", {}, Fraction(1))
+        stack: list[tuple] = [((Expand("story", ""), None), "", {}, Fraction(1))]
+        while stack:
+            signs, text, slots, p = stack.pop()
+            if signs is None:
+                yield text, p
+                continue
+            for written, after, memory, weight, total in self._continuations(signs, slots):
+                stack.append((after, text + written, memory, p * Fraction(weight, total)))
 
-    def _enumerate(self, signs: tuple | None, text: str, slots: dict, p: Fraction) -> Iterator[tuple[str, Fraction]]:
-        if signs is None:
-            yield text, p
-            return
+    def _continuations(
+        self, signs: tuple, slots: dict[str, int]
+    ) -> Iterator[tuple[str, tuple, dict[str, int], int, int]]:
+        """The ways to carry out the first of a linked list of signs.
+
+        Yields:
+            What is written, the signs that follow, what the slots remember then, and the way's weight of a total.
+        """
         sign, rest = signs
-        if isinstance(sign, Text):
-            yield from self._enumerate(rest, text + sign.text, slots, p)
-        elif isinstance(sign, Write):
-            yield from self._enumerate(rest, text + self._form(slots[sign.slot], sign.form), slots, p)
-        elif isinstance(sign, Same):
-            slots = {**slots, sign.slot: slots[sign.other]}
-            yield from self._enumerate(rest, text + self._form(slots[sign.slot], sign.form), slots, p)
-        elif isinstance(sign, Draw):
-            for weight, total, member in self._draw_choices(sign, slots):
-                state = {**slots, sign.slot: member}
-                yield from self._enumerate(
-                    rest, text + self._form(member, sign.form), state, p * Fraction(weight, total)
-                )
-        else:
-            choices = self.rules[self._name(sign.rule, sign.given, slots)]
-            total = sum(weight for weight, _ in choices)
-            for weight, template in choices:
-                after = rest
-                for inner in reversed(template):
-                    after = (inner, after)
-                yield from self._enumerate(after, text, slots, p * Fraction(weight, total))
+        match sign:
+            case Text(text):
+                yield text, rest, slots, 1, 1
+            case Write(slot, form):
+                yield self.members[self.recall(slots, slot)][form], rest, slots, 1, 1
+            case Same(slot, other, form):
+                member = self.recall(slots, other)
+                yield self.members[member][form], rest, {**slots, slot: member}, 1, 1
+            case Draw(slot, category, given, excluded, form):
+                barred = {self.recall(slots, name) for name in excluded}
+                choices = self.choices(self.categories, category, self.recall(slots, given) if given else None)
+                allowed = [(weight, member) for weight, member in choices if member not in barred]
+                if not allowed:
+                    raise ValueError(f"nothing is left to draw for {slot!r}: {', '.join(excluded)} exclude everything")
+                total = sum(weight for weight, _ in allowed)
+                for weight, member in allowed:
+                    yield self.members[member][form], rest, {**slots, slot: member}, weight, total
+            case Expand(rule, given):
+                choices = self.choices(self.rules, rule, self.recall(slots, given) if given else None)
+                total = sum(weight for weight, _ in choices)
+                for weight, template in choices:
+                    after = rest
+                    for inner in reversed(template):
+                        after = (inner, after)
+                    yield "", after, slots, weight, total
 
-    def _form(self, member: int, form: str) -> str:
-        return self.members[member][form]
+    def recall(self, slots: Mapping[str, int], slot: str) -> int:
+        """The member that a slot remembers.
 
-    def _name(self, name: str, given: str, slots: Mapping[str, int]) -> str:
-        return f"{name}@{self.members[slots[given]]['']}" if given else name
+        Raises:
+            ValueError: If on this path nothing has been drawn into it.
+        """
+        if slots.get(slot, -1) < 0:
+            raise ValueError(f"the slot {slot!r} is read before anything was drawn into it")
+        return slots[slot]
 
-    def _draw_choices(self, sign: Draw, slots: Mapping[str, int]) -> list[tuple[int, int, int]]:
-        """(weight, total weight, member) of what may be drawn."""
-        excluded = {slots[slot] for slot in sign.excluded}
-        category = self.categories[self._name(sign.category, sign.given, slots)]
-        allowed = [(weight, member) for weight, member in category if member not in excluded]
-        total = sum(weight for weight, _ in allowed)
-        return [(weight, total, member) for weight, member in allowed]
+    def choices(self, table: Mapping[str, list], base: str, given: int | None) -> list[tuple[int, Any]]:
+        """A rule's or category's choices; with a `given` member those of `base@X`, X being its text.
+
+        Raises:
+            ValueError: If there is no such rule or category.
+        """
+        name = base if given is None else f"{base}@{self.members[given]['']}"
+        if name not in table:
+            raise ValueError(f"there is no rule or category {name!r}")
+        return table[name]
 
 
 def _signs(template: str) -> tuple[Sign, ...]:
@@ -267,3 +287,17 @@ def _signs(template: str) -> tuple[Sign, ...]:
         if isinstance(sign, Text) and regex.search(r"[\[\]{}]", sign.text):
             raise ValueError(f"template {template!r}: a sign that cannot be read is left in {sign.text!r}")
     return tuple(sign for sign in signs if sign != Text(""))
+
+
+def _slots_read(sign: Sign) -> tuple[str, ...]:
+    """The slots that must be filled when a sign is carried out."""
+    match sign:
+        case Write(slot, _):
+            return (slot,)
+        case Same(_, other, _):
+            return (other,)
+        case Draw(_, _, given, excluded, _):
+            return (*excluded, given) if given else excluded
+        case Expand(_, given) if given:
+            return (given,)
+    return ()

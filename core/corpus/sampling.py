@@ -3,7 +3,7 @@
 Every sign is carried out for all texts that have reached it at once: a text then costs a few array look-ups a sign.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -15,14 +15,15 @@ def sample(grammar: Grammar, count: int, rng: np.random.Generator) -> tuple[list
 
     Args:
         grammar: What to draw from.
-        count: How many texts.
+        count: How many texts; may be 0.
         rng: Only `rng.random` is used, whose stream is stable from one NumPy release to the next.
 
     Returns:
         The texts, and the log-probability of each (of its derivation: of the text where the grammar is unambiguous).
     """
     sampler = _Sampler(grammar, count, rng)
-    sampler.carry_out(Expand("story", ""), np.arange(count))
+    if count:
+        sampler.carry_out(Expand("story", ""), np.arange(count))
     return sampler.texts(), sampler.log_p
 
 
@@ -39,19 +40,18 @@ class _Sampler:
         self._filled = np.zeros(count, dtype=np.int64)
 
     def texts(self) -> list[str]:
-        return ["".join(row) for row in self._pieces[:, : self._filled.max()].tolist()]
+        return ["".join(row) for row in self._pieces[:, : self._filled.max(initial=0)].tolist()]
 
     def carry_out(self, sign: Sign, rows: np.ndarray) -> None:
         match sign:
             case Text(text):
                 self._append(rows, text)
             case Write(slot, form):
-                self._append(rows, self._form(form)[self._slots[slot][rows]])
+                self._append(rows, self._form(form)[self._recall(slot, rows)])
             case Same(slot, other, form):
-                self._remember(slot, rows, self._slots[other][rows], form)
+                self._remember(slot, rows, self._recall(other, rows), form)
             case Expand(rule, given):
-                for name, group in self._by_given(rule, given, rows):
-                    choices = self.grammar.rules[name]
+                for choices, group in self._by_given(self.grammar.rules, rule, given, rows):
                     picks = self._choose(np.array([weight for weight, _ in choices]), group)
                     for pick, (_, template) in enumerate(choices):
                         chosen = group[picks == pick]
@@ -59,8 +59,8 @@ class _Sampler:
                             for inner in template:
                                 self.carry_out(inner, chosen)
             case Draw(slot, category, given, excluded, form):
-                for name, group in self._by_given(category, given, rows):
-                    self._remember(slot, group, self._draw(name, excluded, group), form)
+                for choices, group in self._by_given(self.grammar.categories, category, given, rows):
+                    self._remember(slot, group, self._draw(choices, excluded, group), form)
 
     def _append(self, rows: np.ndarray, pieces: str | np.ndarray) -> None:
         filled = self._filled[rows]
@@ -70,7 +70,7 @@ class _Sampler:
         self._filled[rows] = filled + 1
 
     def _remember(self, slot: str, rows: np.ndarray, members: np.ndarray, form: str) -> None:
-        self._slots.setdefault(slot, np.zeros(self._filled.size, dtype=np.int64))[rows] = members
+        self._slots.setdefault(slot, np.full(self._filled.size, -1))[rows] = members
         self._append(rows, self._form(form)[members])
 
     def _form(self, form: str) -> np.ndarray:
@@ -79,26 +79,36 @@ class _Sampler:
             self._forms[form] = np.array([forms.get(form) for forms in self.grammar.members], dtype=object)
         return self._forms[form]
 
-    def _by_given(self, base: str, given: str, rows: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    def _recall(self, slot: str, rows: np.ndarray) -> np.ndarray:
+        """What a slot remembers; ValueError if on the way to these rows nothing was drawn into it."""
+        members = self._slots[slot][rows] if slot in self._slots else np.full(rows.size, -1)
+        self.grammar.recall({slot: int(members.min())}, slot)
+        return members
+
+    def _by_given(
+        self, table: Mapping[str, list], base: str, given: str, rows: np.ndarray
+    ) -> Iterator[tuple[list, np.ndarray]]:
         """Rows grouped by the rule or category that an `@` leads them to."""
         if not given:
-            yield base, rows
+            yield self.grammar.choices(table, base, None), rows
             return
-        members = self._slots[given][rows]
+        members = self._recall(given, rows)
         for member in np.unique(members):
-            yield f"{base}@{self.grammar.members[member]['']}", rows[members == member]
+            yield self.grammar.choices(table, base, member), rows[members == member]
 
-    def _draw(self, category: str, excluded: Sequence[str], rows: np.ndarray) -> np.ndarray:
+    def _draw(self, choices: list[tuple[int, int]], excluded: Sequence[str], rows: np.ndarray) -> np.ndarray:
         """A member for each row; rows that exclude the same members are drawn together."""
-        weights, numbers = (np.array(column) for column in zip(*self.grammar.categories[category], strict=True))
+        weights, numbers = (np.array(column) for column in zip(*choices, strict=True))
         if not excluded:
             return numbers[self._choose(weights, rows)]
         drawn = np.empty(rows.size, dtype=np.int64)
-        barred = np.stack([self._slots[slot][rows] for slot in excluded], axis=1)
+        barred = np.stack([self._recall(slot, rows) for slot in excluded], axis=1)
         groups, which = np.unique(barred, axis=0, return_inverse=True)
         for number, group in enumerate(groups):
             here = which.ravel() == number
             allowed = weights * (numbers[:, None] != group).all(axis=1)
+            if not allowed.any():
+                raise ValueError(f"nothing is left to draw: {', '.join(excluded)} exclude every member of a category")
             drawn[here] = numbers[self._choose(allowed, rows[here])]
         return drawn
 

@@ -261,8 +261,8 @@ def write_stories(
             stories, _ = story_block(seed, block)
             data = "".join([story + END_OF_TEXT for story in stories]).encode()
             if written + len(data) > num_bytes:
-                end = data.find(END_OF_TEXT.encode(), num_bytes - written - 1)
-                data = data[: end + len(END_OF_TEXT)] if end >= 0 else data
+                end = data.find(END_OF_TEXT.encode(), max(0, num_bytes - written - len(END_OF_TEXT)))
+                data = data[: end + len(END_OF_TEXT)]
             file.write(data)
             written += len(data)
             block += 1

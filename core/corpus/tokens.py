@@ -24,6 +24,7 @@ class TokenFileInfo:
     num_bytes: int
     """Size of the text that was encoded, in UTF-8 bytes."""
     num_documents: int
+    """End markers, and a file's text after its last one if it is not blank."""
     vocab_size: int
     end_of_text_id: int | None
     """Id of the marker that ends a document; null if the tokenizer has none."""
@@ -75,7 +76,7 @@ def encode_files(
     digest = hashlib.sha256()
     with atomic_path(out) as temporary, temporary.open("wb") as file:
         for path in inputs:
-            last_id = end_of_text_id
+            tail_is_blank = True
             for segment in independent_segments(text_blocks(path), tokenizer.special_tokens):
                 ids = np.array(tokenizer.encode(segment), dtype=dtype)
                 data = ids.tobytes()
@@ -85,10 +86,11 @@ def encode_files(
                 num_bytes += len(segment.encode())
                 if end_of_text_id is not None:
                     num_documents += int(np.count_nonzero(ids == end_of_text_id))
-                last_id = int(ids[-1])
+                    _, marker, tail = segment.rpartition(END_OF_TEXT)
+                    tail_is_blank = (tail_is_blank or bool(marker)) and not tail.strip()
                 if progress is not None:
                     progress(num_bytes)
-            num_documents += end_of_text_id is None or last_id != end_of_text_id
+            num_documents += end_of_text_id is None or not tail_is_blank
     info = TokenFileInfo(
         dtype=dtype.name,
         num_tokens=num_tokens,

@@ -8,7 +8,6 @@ from core.inference.sampling import check_sampling, next_token_probabilities
 from core.model.transformer import Transformer
 
 
-@torch.no_grad()
 def generate(
     model: Transformer,
     prompt: Sequence[int],
@@ -46,15 +45,19 @@ def generate(
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens is {max_new_tokens}: it must be at least 1")
     check_sampling(temperature, top_k, top_p)
-    device = model.embedding.weight.device
-    generator = torch.Generator().manual_seed(seed)
-    ids = list(prompt)
-    for _ in range(max_new_tokens):
-        window = torch.tensor([ids[-context_length:]], device=device)
-        logits = model.lm_head(model.hidden(window)[0, -1]).cpu()
-        probabilities = next_token_probabilities(logits, temperature, top_k, top_p)
-        token_id = int(torch.multinomial(probabilities, 1, generator=generator))
-        if token_id == stop_id:
-            return
-        ids.append(token_id)
-        yield token_id
+
+    @torch.no_grad()
+    def tokens() -> Iterator[int]:
+        generator = torch.Generator().manual_seed(seed)
+        ids = list(prompt)
+        for _ in range(max_new_tokens):
+            window = torch.tensor([ids[-context_length:]], device=model.embedding.weight.device)
+            logits = model.lm_head(model.hidden(window)[0, -1]).cpu()
+            probabilities = next_token_probabilities(logits, temperature, top_k, top_p)
+            token_id = int(torch.multinomial(probabilities, 1, generator=generator))
+            if token_id == stop_id:
+                return
+            ids.append(token_id)
+            yield token_id
+
+    return tokens()  # the checks above are made at the call, not at the first token

@@ -45,7 +45,8 @@ def next_token_probabilities(
     if temperature == 0:
         probabilities = torch.zeros_like(logits)
         return probabilities.scatter_(-1, logits.argmax(dim=-1, keepdim=True), 1.0)
-    probabilities = functional.softmax(logits / temperature)
+    # The maximum goes first: divided by a tiny temperature it would overflow.
+    probabilities = functional.softmax((logits - logits.amax(dim=-1, keepdim=True)) / temperature)
     if top_k is None and top_p is None:
         return probabilities
     ordered, ids = probabilities.sort(dim=-1, descending=True, stable=True)
@@ -55,6 +56,8 @@ def next_token_probabilities(
     if top_p is not None:
         before = ordered.cumsum(dim=-1) - ordered
         # Sums of doubles are off by rounding: without the margin a set that exactly reaches top_p would grow by one.
-        ordered = ordered.masked_fill(before >= top_p - 1e-12, 0)
+        beyond = before >= top_p - 1e-12
+        beyond[..., 0] = False
+        ordered = ordered.masked_fill(beyond, 0)
         ordered = ordered / ordered.sum(dim=-1, keepdim=True)
     return torch.zeros_like(probabilities).scatter_(-1, ids, ordered)

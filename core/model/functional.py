@@ -124,7 +124,7 @@ def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     Returns:
         `... seq d_head`.
     """
-    first, second = x[..., 0::2], x[..., 1::2]
+    first, second = x.unflatten(-1, (-1, 2)).unbind(-1)
     return torch.stack((first * cos - second * sin, first * sin + second * cos), dim=-1).flatten(-2)
 
 
@@ -193,4 +193,4 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     wide = _at_least_float32(logits)
     shifted = wide - wide.amax(dim=-1, keepdim=True)
     log_normaliser = shifted.exp().sum(dim=-1).log()
-    return log_normaliser - einx.get_at("... [vocab], ... -> ...", shifted, targets)
+    return log_normaliser - shifted.gather(-1, targets[..., None]).squeeze(-1)

@@ -1,6 +1,7 @@
 """Modules that hold the model's parameters, each a thin shell around one function of `functional`."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -8,24 +9,38 @@ from torch import Tensor, nn
 from core.model import functional
 
 
-def truncated_normal(*shape: int, std: float, bound: float) -> nn.Parameter:
-    """A parameter drawn from N(0, std^2) cut off at +-bound (drawn when the model is initialised).
-
-    The draw itself is `initialise`'s, which sees every parameter in one fixed order with one generator; here the tensor
-    only remembers how it wants to be drawn.
-    """
+def drawn_at_start(*shape: int, std: float, bound: float) -> nn.Parameter:
+    """A parameter that `initialise` will draw from N(0, std^2) cut off at +-bound; until then it holds nothing."""
     parameter = nn.Parameter(torch.empty(*shape))
     parameter.init_std, parameter.init_bound = std, bound
     return parameter
 
 
+@torch.no_grad()
 def initialise(module: nn.Module, generator: torch.Generator) -> None:
-    """Draw every parameter that `truncated_normal` made, in the order of `named_parameters`."""
+    """Draw every parameter that `drawn_at_start` made, in the order of `named_parameters`, from one generator."""
     for parameter in module.parameters():
         if hasattr(parameter, "init_std"):
-            nn.init.trunc_normal_(
-                parameter, 0.0, parameter.init_std, -parameter.init_bound, parameter.init_bound, generator=generator
-            )
+            parameter.copy_(truncated_normal(parameter.shape, parameter.init_std, parameter.init_bound, generator))
+
+
+def truncated_normal(shape: Sequence[int], std: float, bound: float, generator: torch.Generator) -> Tensor:
+    """Draws from N(0, std^2) conditioned on |x| <= bound, by inverting the distribution function.
+
+        x = std Phi^-1(u),   u uniform on [Phi(-bound/std), Phi(bound/std)]
+
+    Args:
+        shape: Of the result.
+        std: Standard deviation before the cut.
+        bound: Where it is cut.
+        generator: Of the uniform numbers; on the CPU, so that every device starts from the same weights.
+
+    Returns:
+        float64, `shape`.
+    """
+    width = math.erf(bound / std / math.sqrt(2))  # of the interval of 2 u - 1
+    uniform = torch.rand(*shape, generator=generator, dtype=torch.float64)
+    return (torch.erfinv((2 * uniform - 1) * width) * math.sqrt(2) * std).clamp_(-bound, bound)
 
 
 class Linear(nn.Module):
@@ -38,7 +53,7 @@ class Linear(nn.Module):
     def __init__(self, d_in: int, d_out: int) -> None:
         super().__init__()
         std = math.sqrt(2 / (d_in + d_out))
-        self.weight = truncated_normal(d_out, d_in, std=std, bound=3 * std)
+        self.weight = drawn_at_start(d_out, d_in, std=std, bound=3 * std)
 
     def forward(self, x: Tensor) -> Tensor:
         """`... d_in -> ... d_out`."""
@@ -50,7 +65,7 @@ class Embedding(nn.Module):
 
     def __init__(self, vocab_size: int, d_model: int) -> None:
         super().__init__()
-        self.weight = truncated_normal(vocab_size, d_model, std=1.0, bound=3.0)
+        self.weight = drawn_at_start(vocab_size, d_model, std=1.0, bound=3.0)
 
     def forward(self, ids: Tensor) -> Tensor:
         """`... -> ... d_model`."""

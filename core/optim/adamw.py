@@ -37,13 +37,13 @@ class AdamW(torch.optim.Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
     ) -> None:
-        if lr < 0:
+        if not lr >= 0:
             raise ValueError(f"lr is {lr}: it must not be negative")
         if not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"betas is {betas}: both must be from 0 up to, but not including, 1")
-        if eps < 0:
+        if not eps >= 0:
             raise ValueError(f"eps is {eps}: it must not be negative")
-        if weight_decay < 0:
+        if not weight_decay >= 0:
             raise ValueError(f"weight_decay is {weight_decay}: it must not be negative")
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 

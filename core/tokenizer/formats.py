@@ -1,6 +1,7 @@
 """GPT-2's files: `vocab.json` (token to id) and `merges.txt` (a pair a line), bytes spelled as visible characters."""
 
 import os
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 
@@ -21,6 +22,11 @@ def byte_to_character() -> dict[int, str]:
     return spelling | {byte: chr(256 + place) for place, byte in enumerate(hidden)}
 
 
+@cache
+def _character_to_byte() -> dict[str, int]:
+    return {character: byte for byte, character in byte_to_character().items()}
+
+
 def spell(token: bytes) -> str:
     """A token's bytes as visible characters.
 
@@ -32,23 +38,24 @@ def spell(token: bytes) -> str:
 
 def unspell(text: str) -> bytes:
     """The bytes of a spelled token; text with characters outside the spelling stands for its own UTF-8."""
-    byte_of = {character: byte for byte, character in byte_to_character().items()}
     try:
-        return bytes(byte_of[character] for character in text)
+        return bytes([_character_to_byte()[character] for character in text])
     except KeyError:
         return text.encode()
 
 
-def write_vocab(path: str | os.PathLike[str], vocab: dict[int, bytes]) -> None:
-    """Write `vocab.json`; where two ids spell the same bytes, the lower one stands."""
+def write_vocab(path: str | os.PathLike[str], vocab: dict[int, bytes], special_ids: Collection[int] = ()) -> None:
+    """Write `vocab.json`. Of ids that spell the same bytes a special token's stands, else the lowest."""
     ids: dict[str, int] = {}
-    for token_id in sorted(vocab):
+    for token_id in sorted(vocab, key=lambda token_id: (token_id not in special_ids, token_id)):
         ids.setdefault(spell(vocab[token_id]), token_id)
-    write_json(path, ids)
+    write_json(path, dict(sorted(ids.items(), key=lambda item: item[1])))
 
 
 def read_vocab(path: str | os.PathLike[str]) -> dict[int, bytes]:
     """Read `vocab.json`.
+
+    A byte that a special token spells has lost its entry to it; it gets its own id, the byte's value, back.
 
     Raises:
         ValueError: If the file is missing or is not an object of token spellings to distinct, non-negative ids.
@@ -59,6 +66,8 @@ def read_vocab(path: str | os.PathLike[str]) -> dict[int, bytes]:
     vocab = {token_id: unspell(token) for token, token_id in ids.items()}
     if len(vocab) != len(ids):
         raise ValueError(f"{path}: {len(ids) - len(vocab)} tokens share an id with another")
+    for value in range(256):
+        vocab.setdefault(value, bytes([value]))
     return vocab
 
 

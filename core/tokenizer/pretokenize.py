@@ -50,15 +50,22 @@ def independent_segments(blocks: Iterable[str], special_tokens: Sequence[str]) -
     pattern = special_pattern(special_tokens)
     # A special token may go on beyond the text seen so far; further than this before its end none can.
     margin = max((len(token) for token in special_tokens), default=0)
-    pending = ""
+    parts: list[str] = []
+    size = look_again = 0
     for block in blocks:
-        pending += block
-        cut = _last_cut(pending, pattern, len(pending) - margin)
+        parts.append(block)
+        size += len(block)
+        if size < look_again:
+            continue
+        pending = "".join(parts)
+        cut = _last_cut(pending, pattern, size - margin)
         if cut > 0:
             yield pending[:cut]
             pending = pending[cut:]
-    if pending:
-        yield pending
+        parts, size = [pending], len(pending)
+        look_again = 0 if cut > 0 else 2 * size  # each look takes the whole pending text: few looks at a long one
+    if size:
+        yield "".join(parts)
 
 
 def _last_cut(text: str, pattern: regex.Pattern | None, limit: int) -> int:

@@ -57,7 +57,7 @@ class Tokenizer:
             raise ValueError(f"the vocabulary lacks {len(missing)} of the 256 single bytes, the first is {missing[0]}")
 
         self._byte_ids = [self._id_of[bytes([value])] for value in range(256)]
-        self._special_ids = {token: self._id_of[token.encode()] for token in self.special_tokens}
+        self._special_ids = {token: self._find_special(token.encode()) for token in self.special_tokens}
         self._special_pattern = special_pattern(self.special_tokens)
         self._merged: dict[tuple[int, int], tuple[int, int]] = {}
         for rank, (left, right) in enumerate(self.merges):
@@ -88,35 +88,40 @@ class Tokenizer:
             raise ValueError(f"{folder}: no such tokenizer folder; `workbook tokenizer train` makes one")
         specials_path = folder / "special_tokens.json"
         special_tokens = read_json(specials_path) if specials_path.exists() else []
-        if not isinstance(special_tokens, list):
+        if not isinstance(special_tokens, list) or not all(isinstance(token, str) for token in special_tokens):
             raise ValueError(f"{specials_path}: a list of strings was expected")
         return cls.from_files(folder / "vocab.json", folder / "merges.txt", special_tokens)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write `vocab.json`, `merges.txt` and `special_tokens.json`."""
         folder = Path(folder)
-        formats.write_vocab(folder / "vocab.json", self.vocab)
+        formats.write_vocab(folder / "vocab.json", self.vocab, self._special_ids.values())
         formats.write_merges(folder / "merges.txt", self.merges)
         write_json(folder / "special_tokens.json", self.special_tokens)
 
     @property
     def vocab_size(self) -> int:
-        """One more than the largest id: the rows that an embedding table needs."""
-        return max(self.vocab) + 1
+        """One more than the largest id that can be written: the rows that an embedding table needs."""
+        return max(*self._id_of.values(), *self._special_ids.values()) + 1
 
     @property
     def tokenizer_id(self) -> str:
         """SHA-256 of vocabulary, merges and special tokens: equal ids mean equal encodings."""
         content = [
-            sorted((token_id, token.hex()) for token_id, token in self.vocab.items()),
+            sorted((token_id, token.hex()) for token, token_id in self._id_of.items()),
             [(left.hex(), right.hex()) for left, right in self.merges],
-            self.special_tokens,
+            self._special_ids,
         ]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def special_id(self, token: str) -> int | None:
         """The id of a special token; None if it is not one."""
         return self._special_ids.get(token)
+
+    def _find_special(self, token: bytes) -> int:
+        """A special token's id: if its bytes have several, the first that is not a plain byte's."""
+        ids = [number for number, value in self.vocab.items() if value == token]
+        return min(ids, key=lambda number: (number < 256, number))
 
     def encode(self, text: str) -> list[int]:
         """Text to ids.

@@ -29,8 +29,8 @@ def train_bpe(
 
     Pre-tokens start as their UTF-8 bytes. Again and again the adjacent pair that occurs most often becomes one token;
     among equally frequent pairs the greatest by (left bytes, right bytes) is taken. Ids 0-255 are the bytes, then come
-    the special tokens in the given order, then one id per merge. Tokens are the same if their bytes are: a merge that
-    spells an existing token is a merge like any other and takes an id of its own. Stops early when no pair is left.
+    the special tokens in the given order, then one id per merge, also for a merge that spells a special token. Stops
+    early when no pair is left.
 
     Args:
         input_path: UTF-8 text, plain, `.gz` or `.zst`; newlines are read as they stand.
@@ -92,9 +92,11 @@ def learn_merges(
     A pair's count changes only in the words that hold the merged pair, so only those are recounted. The heap may hold
     outdated entries, but always one as high as the pair's true count, since every rise is pushed: an entry found too
     high when it surfaces is put back with the true count.
+
+    Symbols are numbered by merge; no two spell the same bytes, because inside the span of a token merges went as they
+    would have gone in the span alone, and so end in the same last pair wherever the bytes recur.
     """
     symbols = [bytes([value]) for value in range(256)]
-    symbol_of = {symbol: number for number, symbol in enumerate(symbols)}
     words = [list(word.encode()) for word in counts]
     frequencies = list(counts.values())
 
@@ -125,11 +127,9 @@ def learn_merges(
             continue
         left, right = symbols[pair[0]], symbols[pair[1]]
         merges.append((left, right))
-        merged = symbol_of.get(left + right)
-        if merged is None:
-            merged = symbol_of[left + right] = len(symbols)
-            symbols.append(left + right)
-            descending.append(_descending(left + right))
+        merged = len(symbols)
+        symbols.append(left + right)
+        descending.append(_descending(left + right))
 
         risen: set[Pair] = set()
         for index in pair_words.pop(pair):

@@ -88,12 +88,14 @@ def token_losses(
         float64, one per token.
     """
     length = model.config.context_length if context_length is None else context_length
-    windows = evaluation_windows(tokens, length, end_of_text_id)
-    before = tokens[:1] if end_of_text_id is None else [end_of_text_id]
-    # Token t is predicted from those before it: inputs[t] is token t - 1. Windows reach past the end, so pad.
-    inputs = np.concatenate([before, tokens, np.zeros(length, dtype=tokens.dtype)]).astype(np.int64)
+    first_is_given = end_of_text_id is None
+    scored = tokens[1:] if first_is_given else tokens
+    before = tokens[:1] if first_is_given else [end_of_text_id]
+    # inputs[t] is what precedes scored[t]. Windows may reach past the end, so pad.
+    inputs = np.concatenate([before, scored, np.zeros(length, dtype=tokens.dtype)]).astype(np.int64)
+    windows = evaluation_windows(scored, length, end_of_text_id)
     device = model.embedding.weight.device
-    losses = np.full(len(tokens), np.nan)
+    losses = np.empty(len(scored))
     for first in range(0, len(windows), batch_size):
         group = windows[first : first + batch_size]
         places = np.array([start for start, _ in group])[:, None] + np.arange(length)
@@ -102,9 +104,7 @@ def token_losses(
         group_losses = functional.cross_entropy(model(ids), targets).double().cpu().numpy()
         for row, (start, end) in enumerate(group):
             losses[start:end] = group_losses[row, : end - start]
-    if end_of_text_id is None:
-        losses[0] = np.nan
-    return losses
+    return np.concatenate([[np.nan], losses]) if first_is_given else losses
 
 
 def evaluate(model: Transformer, evaluation: EvaluationSet, batch_size: int = 16) -> float:
