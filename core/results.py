@@ -37,6 +37,15 @@ def table_path(results_dir: str | os.PathLike[str], table: str, run_id: str) -> 
     return Path(results_dir) / table / f"{run_id}.parquet"
 
 
+def check_writable(results_dir: str | os.PathLike[str]) -> None:
+    """Raise OSError unless tables can be written there; better now than after a week of training."""
+    for table in TABLES:
+        probe = Path(results_dir) / table / ".writable"
+        with atomic_path(probe):
+            pass
+        probe.unlink()
+
+
 def write_rows(results_dir: str | os.PathLike[str], table: str, run_id: str, rows: Sequence[Any]) -> Path:
     """Write a run's rows of a table, atomically.
 

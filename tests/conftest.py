@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 from pathlib import Path
 
 # Before torch is loaded, and inherited by what tests start: on busy cores two threads spin against each other, and
@@ -32,6 +33,12 @@ def stories_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = tmp_path_factory.mktemp("stories-data")
     prepare_stories(dataset_folder(data, "stories"), train_bytes=60_000, valid_bytes=9_000, vocab_size=400)
     return data
+
+
+@pytest.fixture
+def own_data(stories_folder: Path, tmp_path: Path) -> Path:
+    """A copy of it to train in."""
+    return Path(shutil.copytree(stories_folder, tmp_path / "data"))
 
 
 @pytest.fixture(scope="session")

@@ -31,18 +31,18 @@ def generate(
     from core.cli.console import say
     from core.inference import generate as generation
     from core.inference.load import load_run
+    from core.inference.samples import prompt_ids
     from core.tokenizer.pretokenize import END_OF_TEXT
     from core.training.device import resolve_device
 
     model, tokenizer = load_run(data, run_id or _latest(data), resolve_device(device))
     marker = tokenizer.special_id(END_OF_TEXT)
-    prompt_ids = tokenizer.encode(prompt) or ([marker] if marker is not None else tokenizer.encode("\n"))
     for sample in range(num_samples):
         if num_samples > 1:
             say(f"--- sample {sample} ---")
         ids = generation.generate(
             model,
-            prompt_ids,
+            prompt_ids(tokenizer, prompt),
             max_new_tokens,
             temperature=temperature,
             top_k=top_k,

@@ -33,4 +33,5 @@ def quickstart(
     say("\n3. three stories that the model wrote")
     for sample in samples[:3]:
         say(f"\n{sample.text}")
-    say("\nNow look at it: marimo run notebooks")
+    elsewhere = (data, results) != (DEFAULT_DATA, DEFAULT_RESULTS)
+    say("\nNow look at it: marimo run notebooks" + (f" -- --data {data} --results {results}" if elsewhere else ""))

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from core.corpus.dataset import Dataset
     from core.records import RunRow, SampleRow
 
-SAMPLE_TEMPERATURE = 0.8
-SAMPLE_TOKENS = 256
-
 WandbMode = Literal["off", "online", "offline"]
 
 
@@ -110,6 +107,7 @@ def train_and_sample(
     """Train where that is still to do, then generate; rows that stand are returned as they are."""
     from core import results
     from core.cli.console import ConsoleSink, say
+    from core.inference.samples import sample_run
     from core.provenance import git_commit
     from core.records import RunRow, SampleRow
     from core.training import run as training
@@ -157,41 +155,10 @@ def train_and_sample(
             console.close()
     rows = []
     if run.status == "finished" and samples:
-        rows = write_samples(run, dataset, data, samples)
+        # A model that has seen one document alone has hardly met the marker between documents.
+        rows = sample_run(run, data, samples, prompt="" if dataset.train.info.num_documents > 1 else "\n")
         results.write_rows(results_dir, "samples", run_id, rows)
     return run, rows
-
-
-def write_samples(run: RunRow, dataset: Dataset, data: Path, count: int) -> list[SampleRow]:
-    """Let a finished run's model write texts from the beginning of a document."""
-    from core.inference.generate import generate
-    from core.inference.load import load_run
-    from core.records import SampleRow
-    from core.tokenizer.pretokenize import END_OF_TEXT
-    from core.training.batches import stream_seed
-
-    model, tokenizer = load_run(data, run.run_id, run.device)
-    marker = tokenizer.special_id(END_OF_TEXT)
-    starts_at_marker = marker is not None and dataset.train.info.num_documents > 1
-    prompt = "" if starts_at_marker else "\n"
-    prompt_ids = [marker] if starts_at_marker else tokenizer.encode(prompt)
-    rows = []
-    for sample in range(count):
-        seed = stream_seed(run.seed, "sampling") + sample
-        ids = generate(model, prompt_ids, SAMPLE_TOKENS, temperature=SAMPLE_TEMPERATURE, stop_id=marker, seed=seed)
-        rows.append(
-            SampleRow(
-                run_id=run.run_id,
-                sample=sample,
-                prompt=prompt,
-                text=tokenizer.decode(ids),
-                temperature=SAMPLE_TEMPERATURE,
-                top_k=None,
-                top_p=None,
-                seed=seed,
-            )
-        )
-    return rows
 
 
 def report_run(run: RunRow, data: Path, results_dir: Path) -> None:
@@ -211,7 +178,7 @@ def report_run(run: RunRow, data: Path, results_dir: Path) -> None:
     if run.status == "stopped":
         say("the same command resumes it")
     else:
-        say(f"more text: workbook generate {run.run_id} --data {data}")
+        say(f"more text: workbook generate {run.run_id}" + ("" if data == DEFAULT_DATA else f" --data {data}"))
 
 
 def describe(config: RunConfig) -> str:

@@ -37,7 +37,7 @@ def evaluation_set(dataset: Dataset, eval_tokens: int) -> EvaluationSet:
     if ends.size:
         tokens = tokens[: ends[-1] + 1]
     floor = None
-    if dataset.is_stories and end_of_text_id is not None:
+    if dataset.is_stories and ends.size:
         texts = [dataset.tokenizer.decode(document.tolist()) for document in documents(tokens, end_of_text_id)]
         floor = math.fsum(floor_nats(texts)) / len(tokens)
     num_bytes = len(dataset.tokenizer.decode_bytes(tokens.tolist()))

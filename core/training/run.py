@@ -14,7 +14,7 @@ import torch
 from core import accounting, results
 from core.config import RunConfig, canonical_json, config_id, to_dict
 from core.corpus.dataset import Dataset
-from core.files import atomic_path, write_json
+from core.files import write_json
 from core.provenance import utc_now
 from core.records import RunRow, StepRow
 from core.training import checkpoint
@@ -39,8 +39,10 @@ def check_fits(config: RunConfig, dataset: Dataset) -> None:
             f"model.vocab_size is {config.model.vocab_size}, but {dataset.folder} was encoded with "
             f"{dataset.tokenizer.vocab_size} ids: set model.vocab_size={dataset.tokenizer.vocab_size}"
         )
-    for part in (dataset.train, dataset.valid):
-        check_long_enough(part.info.num_tokens, config.model.context_length, str(part.path))
+    check_long_enough(dataset.train.info.num_tokens, config.model.context_length, str(dataset.train.path))
+    check_long_enough(dataset.valid.info.num_tokens, 1, str(dataset.valid.path))  # shorter windows do for evaluation
+    if config.dtype == "float64" and torch.device(config.device).type == "mps":
+        raise ValueError("dtype is float64, which MPS has not: use float32 there, or device=cpu")
 
 
 def train(
@@ -69,9 +71,7 @@ def train(
         OSError: If a folder cannot be written; asked before training starts.
     """
     check_fits(config, dataset)
-    with atomic_path(results.table_path(results_dir, "runs", folder.path.name).with_suffix(".writable")) as probe:
-        pass
-    probe.with_name(f"{folder.path.name}.writable").unlink()
+    results.check_writable(results_dir)
     evaluation = evaluation_set(dataset, config.data.eval_tokens)
     trainer = Trainer(config, dataset.train.tokens, evaluation, folder.path.name)
 

@@ -25,20 +25,27 @@ class WandbSink:
         mode: `online` or `offline`.
         project: Where the run is listed.
         folder: Where wandb keeps its files.
+
+    Raises:
+        ValueError: If wandb cannot start: no key, no connection, no room.
     """
 
     def __init__(self, config: RunConfig, run_id: str, mode: str, project: str, folder: str) -> None:
         import wandb
 
-        self._run = wandb.init(
-            project=project,
-            id=run_id,
-            name=run_id,
-            config=to_dict(config),
-            mode=mode,
-            dir=folder,
-            resume="allow" if mode == "online" else None,
-        )
+        try:
+            self._run = wandb.init(
+                project=project,
+                id=run_id,
+                name=run_id,
+                config=to_dict(config),
+                mode=mode,
+                dir=folder,
+                resume="allow" if mode == "online" else None,
+                settings=wandb.Settings(silent=True),
+            )
+        except wandb.errors.Error as error:
+            raise ValueError(f"Weights & Biases cannot start: {error} (--wandb offline needs neither)") from None
 
     def row(self, row: StepRow) -> None:
         """Log every measured value under the step's own number."""

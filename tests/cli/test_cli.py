@@ -187,11 +187,8 @@ def test_tokenizer_commands(workbook, tmp_path):
     assert f"{len(text.encode()):,} bytes, {ids.size:,} tokens" in out
 
 
-def test_train_then_generate_then_skip(workbook, stories_folder, tmp_path):
-    import shutil
-
-    data, results = tmp_path / "data", tmp_path / "results"
-    shutil.copytree(stories_folder, data)
+def test_train_then_generate_then_skip(workbook, own_data, tmp_path):
+    data, results = own_data, tmp_path / "results"
     command = ["train", "quickstart", "name=mini", *TINY, "--data", data, "--results", results]
     code, out, err = workbook(*command)
     assert (code, err) == (0, "")
@@ -234,13 +231,10 @@ def test_train_then_generate_then_skip(workbook, stories_folder, tmp_path):
     assert "stands with another configuration" in err
 
 
-def test_diverged_run_says_so(workbook, stories_folder, tmp_path):
-    import shutil
-
-    shutil.copytree(stories_folder, tmp_path / "data")
+def test_diverged_run_says_so(workbook, own_data, tmp_path):
     code, _, err = workbook(
         "train", "quickstart", *TINY, "optimizer.lr=1e30", "schedule.warmup_steps=0",
-        "--data", tmp_path / "data", "--results", tmp_path / "results",
+        "--data", own_data, "--results", tmp_path / "results",
     )  # fmt: skip
     assert code == 1
     assert "the run diverged" in err
@@ -249,12 +243,12 @@ def test_diverged_run_says_so(workbook, stories_folder, tmp_path):
     assert row["status"] == "diverged"
 
 
-def test_results_that_cannot_be_written(workbook, stories_folder, tmp_path):
+def test_results_that_cannot_be_written(workbook, own_data, tmp_path):
     (tmp_path / "results").write_text("")
-    code, _, err = workbook("train", "quickstart", *TINY, "--data", stories_folder, "--results", tmp_path / "results")
+    code, _, err = workbook("train", "quickstart", *TINY, "--data", own_data, "--results", tmp_path / "results")
     assert (code, err.count("\n")) == (2, 1)
     assert "results" in err
-    assert not (stories_folder / "runs").exists()
+    assert not (own_data / "runs").exists()
 
 
 def test_floor_command_agrees_with_the_rows(workbook, stories_folder, dataset):

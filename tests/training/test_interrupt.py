@@ -50,11 +50,8 @@ def losses(folder: RunFolder) -> list[tuple]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signal_saves_and_the_same_command_resumes(stories_folder, tmp_path, number):
-    import shutil
-
-    data, results = tmp_path / "data", tmp_path / "results"
-    shutil.copytree(stories_folder, data)
+def test_signal_saves_and_the_same_command_resumes(own_data, tmp_path, number):
+    data, results = own_data, tmp_path / "results"
     folder = RunFolder(data / "runs" / "x")
     process = start(data, results, "x")
     wait_for_step(folder, 60, process)
