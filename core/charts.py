@@ -1,5 +1,6 @@
 """Every figure of the workbook. Builders take rows (lists of dictionaries) and return charts; no polars, no torch."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -151,10 +152,11 @@ def step_chart(
 
 
 def _by_run(steps: Rows) -> dict[str, list[dict[str, Any]]]:
-    """Rows grouped by run, each group in the order of its steps."""
+    """Rows grouped by run, each group in the order of its steps; what is not finite becomes None, for JSON has no NaN."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in steps:
-        groups.setdefault(row["run_id"], []).append(row)
+        finite = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in row.items()}
+        groups.setdefault(row["run_id"], []).append(finite)
     return {run_id: sorted(rows, key=lambda row: row["step"]) for run_id, rows in groups.items()}
 
 

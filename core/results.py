@@ -68,22 +68,12 @@ def read_table(results_dir: str | os.PathLike[str], table: str) -> tuple[pl.Data
     Returns:
         The rows, and a line about each file that could not be read.
     """
-    expected = schema(TABLES[table])
     frames, problems = [to_frame([], TABLES[table])], []
     for path in sorted((Path(results_dir) / table).glob("*.parquet")):
         try:
-            frame = pl.read_parquet(path)
-        except (pl.exceptions.PolarsError, OSError) as error:
-            problems.append(f"{path.name}: {str(error).splitlines()[0]}")
-            continue
-        known = [
-            pl.col(name).cast(dtype) if name in frame.columns else pl.lit(None, dtype).alias(name)
-            for name, dtype in expected.items()
-        ]
-        try:
-            frames.append(frame.select(known))
-        except pl.exceptions.PolarsError as error:
-            problems.append(f"{path.name}: {str(error).splitlines()[0]}")
+            frames.append(_read(path, TABLES[table]))
+        except ValueError as error:
+            problems.append(str(error))
     return pl.concat(frames), problems
 
 
@@ -100,9 +90,16 @@ def read_rows(results_dir: str | os.PathLike[str], table: str, run_id: str) -> l
         ValueError: If the file cannot be read.
     """
     path = table_path(results_dir, table, run_id)
-    if not path.exists():
-        return []
+    return _read(path, TABLES[table]).to_dicts() if path.exists() else []
+
+
+def _read(path: Path, row_type: type) -> pl.DataFrame:
+    """A file with the columns of its row type, in their order and types."""
     try:
-        return pl.read_parquet(path).to_dicts()
+        frame = pl.read_parquet(path)
+        return frame.select(
+            pl.col(name).cast(dtype) if name in frame.columns else pl.lit(None, dtype).alias(name)
+            for name, dtype in schema(row_type).items()
+        )
     except (pl.exceptions.PolarsError, OSError) as error:
         raise ValueError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None

@@ -1,3 +1,6 @@
+import json
+import math
+
 import pytest
 
 from core import charts
@@ -65,6 +68,15 @@ def test_long_runs_are_thinned_but_keep_evaluations_and_ends():
     train, _, evaluation = (values for _, values in drawn[:3])
     assert len(train) <= charts.MAX_POINTS + 502
     assert (train[-1]["step"], len(evaluation)) == (50_000, 501)
+
+
+def test_a_diverged_run_is_drawn_up_to_its_end():
+    rows = steps("a", 10)
+    rows[-1] |= {"train_loss_nats": math.nan, "grad_norm": math.inf, "eval_loss_nats": math.nan}
+    drawn = [charts.loss_chart(rows, RUNS), charts.step_chart(rows, "grad_norm", "gradient norm")]
+    for chart in drawn:
+        json.dumps(chart.to_dict(), allow_nan=False)
+    assert [row["step"] for row in layers(drawn[0])[0][1]] == list(range(1, 9))
 
 
 def test_unknown_axis():

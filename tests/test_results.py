@@ -42,6 +42,6 @@ def test_foreign_and_broken_files_do_not_hide_the_others(tmp_path):
     pl.DataFrame({"sample": ["three"]}).write_parquet(table_path(tmp_path, "samples", "typed"))
     frame, problems = read_table(tmp_path, "samples")
     assert frame.select("run_id", "seed").rows() == [("r", 3), ("older", None)]
-    assert [line.split(":")[0] for line in problems] == ["torn.parquet", "typed.parquet"]
+    assert [line.split(":")[0].rpartition("/")[2] for line in problems] == ["torn.parquet", "typed.parquet"]
     with pytest.raises(ValueError, match=r"torn\.parquet: cannot be read"):
         read_rows(tmp_path, "samples", "torn")

@@ -124,7 +124,8 @@ def train_and_sample(
         for table in results.TABLES:
             results.table_path(results_dir, table, run_id).unlink(missing_ok=True)
     standing = results.read_run(results_dir, run_id)
-    if standing is not None and standing["status"] != "stopped":
+    # A row without a checkpoint came from another machine (with the repository, say): here the run is still to be made.
+    if standing is not None and standing["status"] != "stopped" and folder.latest_checkpoint() is not None:
         _check_same(standing, config, run_id)
         say(f"run {run_id}: already {standing['status']}, nothing to train (--fresh trains it anew)")
         rows = results.read_rows(results_dir, "samples", run_id)

@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -187,7 +188,7 @@ def test_tokenizer_commands(workbook, tmp_path):
     assert f"{len(text.encode()):,} bytes, {ids.size:,} tokens" in out
 
 
-def test_train_then_generate_then_skip(workbook, own_data, tmp_path):
+def test_train_then_generate_then_skip(workbook, stories_folder, own_data, tmp_path):
     data, results = own_data, tmp_path / "results"
     command = ["train", "quickstart", "name=mini", *TINY, "--data", data, "--results", results]
     code, out, err = workbook(*command)
@@ -207,6 +208,12 @@ def test_train_then_generate_then_skip(workbook, own_data, tmp_path):
     assert "already finished" in out
     assert printed(samples["text"][0]) in printed(out)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
+
+    row_alone = tmp_path / "fresh-clone"
+    shutil.copytree(stories_folder, row_alone)
+    code, out, _ = workbook(*command[:-4], "--data", row_alone, "--results", results)
+    assert "finished after 6 steps" in out
+    assert "already" not in out  # rows that came with the repository do not keep a newcomer from training
 
     greedy = ["generate", run_id, "--data", data, "--temperature", 0, "--prompt", "Once upon", "--max-new-tokens", 9]
     first, again = workbook(*greedy)[1], workbook(*greedy)[1]
