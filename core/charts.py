@@ -152,7 +152,7 @@ def step_chart(
 
 
 def _by_run(steps: Rows) -> dict[str, list[dict[str, Any]]]:
-    """Rows grouped by run, each group in the order of its steps; what is not finite becomes None, for JSON has no NaN."""
+    """Rows by run, each group in the order of its steps; what is not finite becomes None, for JSON has no NaN."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in steps:
         finite = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in row.items()}
