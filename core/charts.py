@@ -21,8 +21,8 @@ X_AXES = {
 }
 """What a learning curve may run against: column and axis title."""
 
-MAX_POINTS = 1200
-"""Per run: more cannot be seen, and the browser slows down."""
+MAX_POINTS = 3000
+"""Of all runs of a chart together: more cannot be seen, and the browser slows down."""
 
 
 def loss_chart(
@@ -39,7 +39,8 @@ def loss_chart(
     """
     _check_x(x)
     train, evaluation = [], []
-    for run_id, rows in _by_run(steps).items():
+    by_run = _by_run(steps)
+    for run_id, rows in by_run.items():
         smoothed = smooth([row["train_loss_nats"] for row in rows], half_life)
         merged = [
             {
@@ -51,7 +52,7 @@ def loss_chart(
             }
             for row, value in zip(rows, smoothed, strict=True)
         ]
-        thinned = thin(merged, MAX_POINTS, always="eval_loss_nats")
+        thinned = thin(merged, MAX_POINTS // len(by_run), always="eval_loss_nats")
         train += [row for row in thinned if row["train_loss_nats"] is not None]
         evaluation += [row for row in thinned if row["eval_loss_nats"] is not None]
     shown = {row["run_id"] for row in train + evaluation}
@@ -130,9 +131,10 @@ def step_chart(
     """
     _check_x(x)
     rows = []
-    for run_id, group in _by_run(steps).items():
+    by_run = _by_run(steps)
+    for run_id, group in by_run.items():
         measured = [{"run_id": run_id, x: row[x], column: row[column]} for row in group if row[column] is not None]
-        rows += thin(measured, MAX_POINTS, always="")
+        rows += thin(measured, MAX_POINTS // len(by_run), always="")
     return (
         alt.Chart(alt.Data(values=rows))
         .mark_line(strokeWidth=1.5)
@@ -167,4 +169,4 @@ def _check_x(x: str) -> None:
 
 def _legend() -> alt.Legend:
     # Above the plot: beside it the legend would take a phone's whole width.
-    return alt.Legend(orient="top", columns=1, labelLimit=340, title=None)
+    return alt.Legend(orient="top", columns=2, labelLimit=170, title=None, symbolLimit=8)

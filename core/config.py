@@ -17,6 +17,14 @@ def _require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
+def check_name(name: str, what: str) -> None:
+    """Raise ValueError unless a name can be that of one folder or file."""
+    _require(
+        bool(name) and not set(name) & set("/\\\0") and not name.startswith("."),
+        f"{what} is {name!r}: it must be a plain name, not a path, and not begin with a dot",
+    )
+
+
 def _normalise(config: Any) -> None:
     """Refuse values that are not of their field's type; make whole numbers in float fields floats.
 
@@ -147,17 +155,13 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _normalise(self)
-        _require(bool(self.dataset), "dataset is empty: it names a folder under DATA/datasets")
-        _require(
-            "/" not in self.dataset and "\\" not in self.dataset and self.dataset not in (".", ".."),
-            f"dataset is {self.dataset!r}: it is a folder's name, not a path",
-        )
+        check_name(self.dataset, "dataset")
         _require_at_least(self, 1, "eval_tokens")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunConfig:
-    """Everything that decides a run's losses: two runs of equal configuration see the same data and weights."""
+    """What is trained on what and how it is watched: two runs of equal configuration and data have equal losses."""
 
     name: str
     """What the run is called; its id is this and a hash of the whole configuration."""
@@ -184,11 +188,9 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         _normalise(self)
-        _require(
-            bool(self.name) and not set(self.name) & set("/\\"), f"name is {self.name!r}: a folder's name, not a path"
-        )
+        check_name(self.name, "name")
         _require_at_least(self, 1, "batch_size", "num_steps", "eval_every", "checkpoint_every", "keep_checkpoints")
-        _require_at_least(self, 0, "seed")
+        _require(0 <= self.seed < 2**63, f"seed is {self.seed}: it must be from 0 to 2^63 - 1")
         _require(self.dtype in ("float32", "float64"), f"dtype is {self.dtype!r}: float32 or float64")
         warmup, decay = self.schedule.warmup_steps, self.schedule.decay_steps
         _require(

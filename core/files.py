@@ -6,7 +6,7 @@ import gzip
 import itertools
 import json
 import os
-import tempfile
+import secrets
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,16 +26,12 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
+        temporary.touch(exist_ok=False)
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes it private; a result is as readable as any other file
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -95,9 +91,11 @@ def _decompress_zstd(file: BinaryIO) -> Iterator[bytes]:
         while data:
             frame = frame or zstandard.ZstdDecompressor().decompressobj()
             try:
-                yield frame.decompress(data)
+                block = frame.decompress(data)
             except zstandard.ZstdError as error:
                 raise EOFError(str(error)) from None
+            if block:  # an empty one would read as the end
+                yield block
             data = frame.unused_data
             if frame.eof:
                 frame = None

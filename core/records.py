@@ -14,7 +14,7 @@ class StepRow:
     """Tokens trained on so far."""
     elapsed_s: float
     """Seconds of training so far; evaluation and checkpoints are left out."""
-    model_flop: int
+    model_flop: float
     """Floating-point operations so far, forward and backward, the non-causal model convention (accounting)."""
     train_loss_nats: float | None
     """Mean over the step's batch, before the update."""
@@ -46,18 +46,21 @@ class RunRow:
     tokens: int
     elapsed_s: float
     parameters: int
-    model_flop: int
+    model_flop: float
     eval_tokens: int
     """Size of the evaluation set."""
     eval_bytes: int
     """The same in bytes of text, for bits per byte."""
     eval_loss_nats: float | None
     """The last evaluation, nats per token."""
+    eval_step: int | None
+    """The step after which it was made; a stopped run may have gone on since."""
     best_eval_loss_nats: float | None
     eval_bits_per_byte: float | None
     """The last evaluation, comparable across tokenizers."""
     floor_loss_nats: float | None
-    """The lowest mean loss that any model can expect on the evaluation set; null where it is not known."""
+    """Exact mean of -log P(token) over the evaluation set under the process that wrote it; null where it is not known.
+    No model's expected loss is lower; on one set a good model's may be, by luck."""
     device: str
     device_name: str
     num_threads: int

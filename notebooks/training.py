@@ -5,6 +5,7 @@ app = marimo.App(width="medium", app_title="Training runs")
 
 with app.setup:
     import json
+    import math
     import shlex
     from pathlib import Path
 
@@ -61,7 +62,7 @@ def load(get_finished, results_dir):
 def notice(problems, results_dir, runs):
     _empty = mo.callout(
         mo.md(
-            f"No runs in `{results_dir}`. Make one with `workbook quickstart` (about two minutes on two CPU cores), "
+            f"No runs in `{results_dir}`. Make one with `workbook quickstart` (a few minutes on two CPU cores), "
             "or press Start below."
         ),
         kind="warn",
@@ -77,13 +78,16 @@ def notice(problems, results_dir, runs):
 @app.cell(hide_code=True)
 def controls(runs):
     mo.stop(runs.is_empty())
+
+    def _with(form):
+        return lambda value: "" if value is None else form(value)
+
     _url = mo.query_params().to_dict()
     _wanted = str(_url.get("runs", "")).split(",")
     _listed = runs.select(
         pl.col("run_id").alias("run"),
-        pl.col("config_json")
-        .map_elements(lambda text: json.loads(text)["data"]["dataset"], pl.String)
-        .alias("data set"),
+        pl.col("config_json").str.json_path_match("$.data.dataset").alias("data set"),
+        "status",
         "parameters",
         "tokens",
         pl.col("eval_loss_nats").alias("loss"),
@@ -103,12 +107,8 @@ def controls(runs):
         show_column_summaries=False,
         show_data_types=False,
         format_mapping={
-            "parameters": "{:,}".format,
-            "tokens": "{:,}".format,
-            **{
-                name: (lambda value: "" if value is None else f"{value:.4f}")
-                for name in ("loss", "floor", "to go", "bits/byte")
-            },
+            **{name: _with("{:,}".format) for name in ("parameters", "tokens")},
+            **{name: _with("{:.4f}".format) for name in ("loss", "floor", "to go", "bits/byte")},
         },
         label="Runs (losses in nats per token; select one or more)",
     )
@@ -138,12 +138,18 @@ def chosen(options, results_dir, runs, table):
     mo.stop(not _ids, mo.callout(mo.md("Select at least one run in the table above."), kind="neutral"))
     x, half_life, log_loss = options.value["x"], options.value["smooth"], options.value["log"]
     chosen_runs = runs.filter(pl.col("run_id").is_in(_ids)).to_dicts()
-    steps = [row for run_id in _ids for row in results.read_rows(results_dir, "steps", run_id)]
-    samples = [row for run_id in _ids for row in results.read_rows(results_dir, "samples", run_id)]
+    steps, samples, _unreadable = [], [], []
+    for _run_id in _ids:
+        for _table, _rows in (("steps", steps), ("samples", samples)):
+            try:
+                _rows += results.read_rows(results_dir, _table, _run_id)
+            except ValueError as _error:
+                _unreadable.append(str(_error))
     _url = mo.query_params()
     for _name, _value in {"runs": ",".join(_ids), "x": x, "smooth": half_life, "log": int(log_loss)}.items():
         if _url.get(_name) != str(_value):
             _url.set(_name, str(_value))
+    mo.callout(mo.plain_text("\n".join(_unreadable)), kind="danger") if _unreadable else None
     return chosen_runs, half_life, log_loss, samples, steps, x
 
 
@@ -167,8 +173,8 @@ def loss_figure(chosen_runs, half_life, log_loss, steps, x):
 def verdict(chosen_runs):
     _lines = []
     for _run in sorted(chosen_runs, key=lambda run: run["eval_bits_per_byte"] or float("inf")):
-        if _run["eval_loss_nats"] is None:
-            _lines.append(f"- **{_run['run_id']}** {_run['status']} before its first evaluation.")
+        if _run["eval_loss_nats"] is None or not math.isfinite(_run["eval_loss_nats"]):
+            _lines.append(f"- **{_run['run_id']}** ({_run['status']} after {_run['steps']:,} steps): no finite loss.")
             continue
         _loss, _floor = _run["eval_loss_nats"], _run["floor_loss_nats"]
         _to_go = (
@@ -178,14 +184,14 @@ def verdict(chosen_runs):
         )
         _lines.append(
             f"- **{_run['run_id']}** ({_run['status']}): {_loss:.4f} nats per token, "
-            f"{_run['eval_bits_per_byte']:.4f} bits per byte{_to_go}, after {_run['tokens']:,} tokens "
-            f"and {_run['elapsed_s']:,.0f} s on {_run['device_name']}."
+            f"{_run['eval_bits_per_byte']:.4f} bits per byte{_to_go}, evaluated at step {_run['eval_step']:,} of "
+            f"{_run['steps']:,} ({_run['tokens']:,} tokens, {_run['elapsed_s']:,.0f} s on {_run['device_name']})."
         )
-    _one_each = len(chosen_runs) > 1 and len({run["name"] for run in chosen_runs}) == len(chosen_runs)
     _caution = (
-        "\n\nOne seed each: a small difference between two runs may be chance, and losses per token compare only runs "
-        "with the same tokenizer (bits per byte compare all)."
-        if _one_each
+        "\n\nA small difference between two single runs may be the luck of a seed. Losses per token compare runs with the "
+        "same data and tokenizer; bits per byte also those with another tokenizer, as far as their evaluation sets "
+        "(so many tokens each) cover the same text."
+        if len(chosen_runs) > 1
         else ""
     )
     mo.md("## Verdict\n\n" + "\n".join(_lines) + _caution)
@@ -258,11 +264,17 @@ def live_controls():
 
 @app.cell(hide_code=True)
 def act(data_dir, live_form, results_dir, start, stop):
+    _answer = None
     if start.value:
-        launch.launch(live_form.value["preset"], shlex.split(live_form.value["overrides"]), data_dir, results_dir)
+        try:
+            _words = shlex.split(live_form.value["overrides"])
+            launch.launch(live_form.value["preset"], _words, data_dir, results_dir)
+        except (ValueError, OSError) as _error:
+            _answer = mo.callout(mo.plain_text(f"not started: {_error}"), kind="danger")
     if stop.value:
-        for _folder in launch.running(data_dir):
+        for _folder in launch.running(data_dir)[-1:]:
             launch.stop(_folder)
+    _answer
     return
 
 
@@ -274,7 +286,7 @@ def clock(start):
 
 
 @app.cell(hide_code=True)
-def live(data_dir, get_finished, set_finished, start, stop, tick):
+def live(data_dir, get_finished, results_dir, set_finished, start, stop, tick):
     start.value, stop.value, tick.value
     _launched = sorted((data_dir / "runs").glob("*/launch.json"), key=lambda path: path.stat().st_mtime)
     mo.stop(not _launched, mo.md("*Nothing has been started from here yet.*"))
@@ -288,8 +300,9 @@ def live(data_dir, get_finished, set_finished, start, stop, tick):
         if launch.log_path(_folder).exists()
         else []
     )
-    _config = _folder.path / "run.json"
-    _num_steps = json.loads(_config.read_text())["config"]["num_steps"] if _config.exists() else None
+    _about = _folder.description()
+    _num_steps = _about["config"]["num_steps"] if _about else None
+    _floors = [{"run_id": _folder.path.name, "floor_loss_nats": _about["floor_loss_nats"]}] if _about else []
     _shown = [mo.hstack([mo.md(f"**{_folder.path.name}**: {'running' if _running else 'ended'}"), tick], wrap=True)]
     if live_rows:
         _last = live_rows[-1]
@@ -301,11 +314,15 @@ def live(data_dir, get_finished, set_finished, start, stop, tick):
             mo.stat(f"{_evaluations[-1]:.4f}" if _evaluations else "–", label="evaluation loss"),
             mo.stat(f"{sum(_rates) / len(_rates):,.0f}" if _rates else "–", label="tokens/s"),
         ]
-        _shown += [mo.hstack(_stats, wrap=True, justify="start", gap=2), charts.loss_chart(live_rows, [], "step", 10)]
-    elif not _running:
-        _shown.append(mo.callout(mo.plain_text("\n".join(_log[-5:]) or "the process said nothing"), kind="danger"))
-    else:
+        _shown += [
+            mo.hstack(_stats, wrap=True, justify="start", gap=2),
+            charts.loss_chart(live_rows, _floors, "step", 10),
+        ]
+    elif _running:
         _shown.append(mo.md("*starting …*"))
+    if not _running and not results.table_path(results_dir, "runs", _folder.path.name).exists():
+        _last_words = "\n".join(_log[-5:]) or "the process ended without a word"
+        _shown.append(mo.callout(mo.plain_text(_last_words), kind="danger"))
     mo.vstack(_shown)
     return (live_rows,)
 
@@ -343,7 +360,7 @@ def details(chosen_runs):
                     ),
                     **{
                         f"{run['run_id']}: configuration and provenance": mo.vstack(
-                            [_provenance(run), mo.json(json.loads(run["config_json"]))]
+                            [_provenance(run), mo.json(json.loads(run["config_json"] or "{}"))]
                         )
                         for run in chosen_runs
                     },

@@ -58,7 +58,7 @@ def test_an_invalid_field_is_named_with_its_value(config, field, value):
 
 
 def test_an_empty_data_set_name_is_said():
-    with pytest.raises(ValueError, match="dataset is empty"):
+    with pytest.raises(ValueError, match="dataset is '': it must be a plain name"):
         DataConfig(dataset="")
 
 

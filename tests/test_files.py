@@ -208,3 +208,10 @@ def test_blocks_are_read_only_as_they_are_wanted(tmp_path):
     assert next(blocks) == "abc"  # the bad bytes behind it are not yet looked at
     with pytest.raises(ValueError, match="not UTF-8 at byte 3"):
         next(blocks)
+
+
+def test_zst_of_text_with_long_characters(tmp_path):
+    """The decompressor may hand over nothing for a while; that is not the end of the text."""
+    text = "".join(chr(code) for code in random.Random(7).choices(range(0x4E00, 0x9FFF), k=300_000))
+    (tmp_path / "file.zst").write_bytes(zst(text.encode()))
+    assert "".join(text_blocks(tmp_path / "file.zst")) == text

@@ -1,8 +1,8 @@
 """The operation table: a row per operation of the model, its cells formulas over the configuration's names.
 
-Names in a formula: B batch_size, T sequence length, V vocab_size, d d_model, L num_layers, h num_heads, k d_head,
-f d_ff. A row counts once or once per layer. A multiply-add is two operations; what is not a matrix product is left out
-of the FLOPs, as the field does (element-wise work is bandwidth, not arithmetic).
+Names in a formula: B batch_size, T sequence length, V vocab_size, d d_model, h num_heads, k d_head, f d_ff.
+A row counts once or once per layer. A multiply-add is two operations; what is not a matrix product is left out of the
+FLOPs, as the field does (element-wise work is bandwidth, not arithmetic).
 """
 
 from collections.abc import Callable
@@ -63,7 +63,6 @@ def evaluate(formula: str, model: ModelConfig, batch_size: int, seq: int) -> int
         "T": seq,
         "V": model.vocab_size,
         "d": model.d_model,
-        "L": model.num_layers,
         "h": model.num_heads,
         "k": model.d_head,
         "f": model.d_ff,

@@ -33,10 +33,19 @@ def main() -> None:
         sys.exit(2)
     except (ValueError, OSError) as error:
         _fail(str(error))
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        _fail(f"out of memory ({str(error).splitlines()[0]}): a smaller batch_size or model would fit")
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     sys.exit(code or 0)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # torch raises RuntimeErrors for it, on CUDA a subclass that cannot be named here without loading torch.
+    return isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error)
 
 
 def _fail(message: str) -> None:

@@ -64,15 +64,19 @@ def _override(values: dict[str, Any], word: str) -> None:
     name, equals, text = word.partition("=")
     if not equals:
         raise ValueError(f"{word!r}: a field is set with name=value, such as optimizer.lr=3e-4")
-    _field_type(name)
+    kind = _field_type(name)
     *path, last = name.split(".")
     target = values
     for part in path:
         target = target.setdefault(part, {})
+        if not isinstance(target, dict):
+            raise ValueError(f"{part} is {target!r} in the file: a group of fields was expected")
     try:
-        target[last] = yaml.safe_load(text)
+        target[last] = text if kind is str else yaml.safe_load(text)
     except yaml.YAMLError:
         raise ValueError(f"{word!r}: {text!r} is not a value") from None
+    if kind in (int, float) and isinstance(target[last], bool):
+        raise ValueError(f"{name} is {text}: a number was expected")
 
 
 def _field_type(name: str) -> type:

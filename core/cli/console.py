@@ -41,7 +41,7 @@ def stage_progress() -> Iterator[Callable[[str, int, int], None]]:
         progress.start()  # only now: a stage that is skipped shows nothing
         if stage not in tasks:
             tasks[stage] = progress.add_task(stage, total=total)
-        progress.update(tasks[stage], completed=done)
+        progress.update(tasks[stage], completed=done, total=total)
 
     try:
         yield update

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from core.cli.options import DEFAULT_DATA, DataDir
-from core.presets import quickstart
+from core.presets import owt, quickstart, tinystories
 
 if TYPE_CHECKING:
     from core.corpus.dataset import Dataset
 
 app = typer.Typer(help="Make, fetch and prepare text and tokens.", no_args_is_help=True, rich_markup_mode=None)
+
+Replace = Annotated[bool, typer.Option("--replace", help="Put it in the place of another data set of this name.")]
 
 STORIES = quickstart().data.dataset
 STORIES_TRAIN_BYTES = 8_000_000
@@ -29,9 +31,10 @@ def stories(
     valid_bytes: Annotated[int, typer.Option(min=1, help="Size of the validation text.")] = STORIES_VALID_BYTES,
     vocab_size: Annotated[int, typer.Option(help="Size of the tokenizer.")] = STORIES_VOCAB_SIZE,
     seed: Annotated[int, typer.Option(min=0, help="Other seeds, other stories.")] = 0,
+    replace: Replace = False,
 ) -> None:
     """Make the built-in stories, whose cross-entropy floor is known, and their data set."""
-    make_stories(data, name, train_bytes, valid_bytes, vocab_size, seed)
+    make_stories(data, name, train_bytes, valid_bytes, vocab_size, seed, replace)
 
 
 def make_stories(
@@ -41,6 +44,7 @@ def make_stories(
     valid_bytes: int = STORIES_VALID_BYTES,
     vocab_size: int = STORIES_VOCAB_SIZE,
     seed: int = 0,
+    replace: bool = False,
 ) -> Dataset:
     """Make the built-in stories where they are not there yet, and say so."""
     from core.cli.console import stage_progress
@@ -53,6 +57,7 @@ def make_stories(
             valid_bytes=valid_bytes,
             vocab_size=vocab_size,
             seed=seed,
+            replace=replace,
             progress=progress,
         )
     report_dataset(dataset, new)
@@ -77,6 +82,7 @@ def prepare(
     tokenizer: Annotated[
         Path | None, typer.Option(help="Use the tokenizer in this folder and train none.", show_default=False)
     ] = None,
+    replace: Replace = False,
 ) -> None:
     """Make a data set from your own text: split, train a tokenizer, encode."""
     from core.cli.console import say, stage_progress
@@ -92,6 +98,7 @@ def prepare(
             valid_fraction=valid_fraction,
             vocab_size=vocab_size,
             tokenizer=Tokenizer.load(tokenizer) if tokenizer else None,
+            replace=replace,
             progress=progress,
         )
     report_dataset(dataset, new)
@@ -118,7 +125,8 @@ def download(
         with byte_progress(file.name) as progress:
             paths.append(fetch(file, data / "corpora" / name, progress=progress))
     train, valid = paths
-    say(f"prepare it: workbook data prepare {train} --valid {valid} --name {name} --vocab-size 10000")
+    run = {"tinystories": tinystories, "owt": lambda: owt("small")}[name]()  # whose vocabulary the presets expect
+    say(f"prepare it: workbook data prepare {train} --valid {valid} --name {name} --vocab-size {run.model.vocab_size}")
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """`workbook generate`: text from a trained run."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -20,8 +20,11 @@ def generate(
         float | None,
         typer.Option(help="Draw among the fewest that hold this much probability.", show_default=False),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Other seeds, other texts.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**62, help="Other seeds, other texts.")] = 0,
     num_samples: Annotated[int, typer.Option(min=1, help="How many texts.")] = 1,
+    checkpoint: Annotated[
+        Literal["latest", "best"], typer.Option(help="Which one: the latest, or the one that evaluated best.")
+    ] = "latest",
     data: DataDir = DEFAULT_DATA,
     device: Device = "auto",
 ) -> None:
@@ -29,32 +32,21 @@ def generate(
     import codecs
 
     from core.cli.console import say
-    from core.inference import generate as generation
     from core.inference.load import load_run
-    from core.inference.samples import prompt_ids
-    from core.tokenizer.pretokenize import END_OF_TEXT
     from core.training.device import resolve_device
 
-    model, tokenizer = load_run(data, run_id or _latest(data), resolve_device(device))
-    marker = tokenizer.special_id(END_OF_TEXT)
+    run = load_run(data, run_id or _latest(data), resolve_device(device), checkpoint)
     for sample in range(num_samples):
         if num_samples > 1:
             say(f"--- sample {sample} ---")
-        ids = generation.generate(
-            model,
-            prompt_ids(tokenizer, prompt),
-            max_new_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            stop_id=marker,
-            seed=seed + sample,
+        ids = run.complete(
+            prompt, max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed + sample
         )
         # A character may be spread over several tokens: hold its bytes back until it is whole.
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         print(prompt, end="", flush=True)
         for token_id in ids:
-            print(decoder.decode(tokenizer.decode_bytes([token_id])), end="", flush=True)
+            print(decoder.decode(run.tokenizer.decode_bytes([token_id])), end="", flush=True)
         print(decoder.decode(b"", final=True))
 
 

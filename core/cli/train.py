@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from core.config import RunConfig
     from core.corpus.dataset import Dataset
     from core.records import RunRow, SampleRow
+    from core.training.folder import RunFolder
 
 WandbMode = Literal["off", "online", "offline"]
 
@@ -58,10 +59,10 @@ def train(
     from core.training.device import resolve_device
 
     config = load_config(source, [*(overrides or ()), *(set_ or ())])
-    config = dataclasses.replace(config, device=resolve_device(device or config.device))
-    if dry_run:
-        say(describe(config))
+    if dry_run:  # the device need not be here to be reckoned with
+        say(describe(dataclasses.replace(config, device=device or config.device)))
         return
+    config = dataclasses.replace(config, device=resolve_device(device or config.device))
     from core.corpus.dataset import dataset_folder, open_dataset
 
     folder = dataset_folder(data, config.data.dataset)
@@ -106,31 +107,54 @@ def train_and_sample(
 ) -> tuple[RunRow, list[SampleRow]]:
     """Train where that is still to do, then generate; rows that stand are returned as they are."""
     from core import results
-    from core.cli.console import ConsoleSink, say
+    from core.cli.console import say
+    from core.config import check_name
     from core.inference.samples import sample_run
-    from core.provenance import git_commit
     from core.records import RunRow, SampleRow
     from core.training import run as training
     from core.training.folder import run_folder
-    from core.training.interrupt import stop_on_signals
-    from core.training.sinks import WandbSink
 
     run_id = run_id or training.run_id_of(config, dataset)
-    if "/" in run_id or run_id in (".", ".."):
-        raise ValueError(f"run id {run_id!r}: a name, not a path")
+    check_name(run_id, "run id")
     folder = run_folder(data, run_id)
     if fresh:
+        training.check_fits(config, dataset)  # before anything is forgotten
+        results.check_writable(results_dir)
         shutil.rmtree(folder.path, ignore_errors=True)
         for table in results.TABLES:
             results.table_path(results_dir, table, run_id).unlink(missing_ok=True)
     standing = results.read_run(results_dir, run_id)
-    # A row without a checkpoint came from another machine (with the repository, say): here the run is still to be made.
-    if standing is not None and standing["status"] != "stopped" and folder.latest_checkpoint() is not None:
-        _check_same(standing, config, run_id)
+    # A row without a folder came from another machine (with the repository, say): here the run is still to be made.
+    if standing is not None and standing["status"] != "stopped" and folder.records.exists():
+        _check_same(standing, config, dataset, run_id)
         say(f"run {run_id}: already {standing['status']}, nothing to train (--fresh trains it anew)")
-        rows = results.read_rows(results_dir, "samples", run_id)
-        return RunRow(**standing), [SampleRow(**row) for row in rows]
+        run = RunRow(**standing)
+        rows = [SampleRow(**row) for row in results.read_rows(results_dir, "samples", run_id)]
+    else:
+        run, rows = _train(config, dataset, folder, results_dir, wandb, wandb_project, commit), []
+    if run.status == "finished" and len(rows) < samples:
+        rows = sample_run(run, data, samples)
+        results.write_rows(results_dir, "samples", run_id, rows)
+    return run, rows
 
+
+def _train(
+    config: RunConfig,
+    dataset: Dataset,
+    folder: RunFolder,
+    results_dir: Path,
+    wandb: WandbMode,
+    wandb_project: str,
+    commit: str | None,
+) -> RunRow:
+    """Train with a progress bar, stoppable."""
+    from core.cli.console import ConsoleSink, say
+    from core.provenance import git_commit
+    from core.training import run as training
+    from core.training.interrupt import stop_on_signals
+    from core.training.sinks import WandbSink
+
+    run_id = folder.path.name
     consoles: list[ConsoleSink] = []
 
     def sinks(trainer: training.Trainer) -> list:
@@ -142,7 +166,7 @@ def train_and_sample(
 
     try:
         with stop_on_signals() as stop:
-            run = training.train(
+            return training.train(
                 config,
                 dataset,
                 folder,
@@ -154,12 +178,6 @@ def train_and_sample(
     finally:
         for console in consoles:
             console.close()
-    rows = []
-    if run.status == "finished" and samples:
-        # A model that has seen one document alone has hardly met the marker between documents.
-        rows = sample_run(run, data, samples, prompt="" if dataset.train.info.num_documents > 1 else "\n")
-        results.write_rows(results_dir, "samples", run_id, rows)
-    return run, rows
 
 
 def report_run(run: RunRow, data: Path, results_dir: Path) -> None:
@@ -169,7 +187,8 @@ def report_run(run: RunRow, data: Path, results_dir: Path) -> None:
     say(f"{run.status} after {run.steps:,} steps, {run.tokens:,} tokens, {run.elapsed_s:.0f} s of training")
     if run.eval_loss_nats is not None:
         bits = f", {run.eval_bits_per_byte:.4f} bits per byte" if run.eval_bits_per_byte is not None else ""
-        say(f"evaluation loss  {run.eval_loss_nats:.4f} nats per token{bits} ({run.eval_tokens:,} tokens)")
+        at = "" if run.eval_step == run.steps else f", at step {run.eval_step:,}"
+        say(f"evaluation loss  {run.eval_loss_nats:.4f} nats per token{bits} ({run.eval_tokens:,} tokens{at})")
         if run.floor_loss_nats is not None:
             say(
                 f"corpus floor     {run.floor_loss_nats:.4f} nats per token, the lowest any model can expect: "
@@ -178,7 +197,7 @@ def report_run(run: RunRow, data: Path, results_dir: Path) -> None:
     say(f"rows: {results_dir}/runs/{run.run_id}.parquet and {results_dir}/steps/{run.run_id}.parquet")
     if run.status == "stopped":
         say("the same command resumes it")
-    else:
+    elif run.status == "finished":
         say(f"more text: workbook generate {run.run_id}" + ("" if data == DEFAULT_DATA else f" --data {data}"))
 
 
@@ -188,7 +207,9 @@ def describe(config: RunConfig) -> str:
     from core.cli.configuration import to_yaml
 
     model = config.model
-    forward = accounting.forward_flop(model)
+    forward, training = (
+        flop(model) / model.context_length for flop in (accounting.forward_flop, accounting.training_flop)
+    )
     memory = accounting.training_memory_bytes(model, config.dtype)
     tokens = config.num_steps * config.batch_tokens
     total = config.num_steps * accounting.training_flop(model, config.batch_size)
@@ -196,8 +217,8 @@ def describe(config: RunConfig) -> str:
         to_yaml(config).rstrip(),
         "",
         f"parameters              {accounting.parameters(model):,}",
-        f"forward FLOP per token  {forward / model.context_length:,.0f} (non-causal, at the full context)",
-        f"training FLOP per token {3 * forward / model.context_length:,.0f}",
+        f"forward FLOP per token  {forward:,.0f} (non-causal, at the full context)",
+        f"training FLOP per token {training:,.0f}",
         f"tokens                  {tokens:,} ({config.batch_tokens:,} a step)",
         f"training FLOP in all    {total:.4g}",
         f"memory, activations not counted: {sum(memory.values()) / 2**20:,.1f} MiB ("
@@ -207,10 +228,12 @@ def describe(config: RunConfig) -> str:
     return "\n".join(lines)
 
 
-def _check_same(standing: dict, config: RunConfig, run_id: str) -> None:
+def _check_same(standing: dict, config: RunConfig, dataset: Dataset, run_id: str) -> None:
     from core.config import config_id
 
-    if standing["config_id"] != config_id(config):
-        raise ValueError(
-            f"run {run_id} stands with another configuration; give this one another --run-id, or --fresh to replace it"
-        )
+    for what, here in (("config_id", config_id(config)), ("dataset_id", dataset.dataset_id)):
+        if standing[what] != here:
+            thing = "another configuration" if what == "config_id" else "other data"
+            raise ValueError(
+                f"run {run_id} stands with {thing}; give this one another --run-id, or --fresh to replace it"
+            )

@@ -2,11 +2,13 @@
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core.config import check_name
 from core.corpus.stories import grammar_id, write_stories
 from core.corpus.tokens import TokenFile, encode_files, open_tokens
 from core.files import atomic_path, read_json, text_blocks, write_json
@@ -38,12 +40,23 @@ class Dataset:
 
     @property
     def is_stories(self) -> bool:
-        """Whether the text is the built-in corpus, whose cross-entropy floor is known."""
-        return self.recipe.get("corpus") == STORIES_CORPUS
+        """Whether the text comes from the built-in grammar as it is today, so that its cross-entropy floor is known."""
+        return self.recipe.get("grammar_id") == grammar_id()
+
+    @property
+    def document_start(self) -> str:
+        """The text behind which a document begins: the end marker, or a newline where markers do not separate any."""
+        has_marker = self.train.info.end_of_text_id is not None and self.train.info.num_documents > 1
+        return END_OF_TEXT if has_marker else "\n"
 
 
 def dataset_folder(data_dir: str | os.PathLike[str], name: str) -> Path:
-    """Where a data set of this name lies."""
+    """Where a data set of this name lies.
+
+    Raises:
+        ValueError: If the name is not one folder's.
+    """
+    check_name(name, "data set")
     return Path(data_dir) / "datasets" / name
 
 
@@ -81,6 +94,7 @@ def prepare_stories(
     valid_bytes: int,
     vocab_size: int,
     seed: int = 0,
+    replace: bool = False,
     progress: Progress | None = None,
 ) -> tuple[Dataset, bool]:
     """Make the built-in corpus and its data set; see `prepare` for what is returned."""
@@ -94,9 +108,9 @@ def prepare_stories(
         "seed": seed,
     }
 
-    def make_text() -> tuple[list[Path], list[Path]]:
+    def make_text(folder: Path) -> tuple[list[Path], list[Path]]:
         parts = []
-        # The two parts draw from different random streams; the seed pair never meets the same one twice.
+        # The two parts draw from different random streams.
         for name, num_bytes, part_seed in (
             ("train.txt", train_bytes, 2 * seed),
             ("valid.txt", valid_bytes, 2 * seed + 1),
@@ -104,7 +118,7 @@ def prepare_stories(
             parts.append([write_stories(folder / name, num_bytes, part_seed, _tick(progress, "stories", num_bytes))])
         return parts[0], parts[1]
 
-    return _prepare(folder, recipe, make_text, vocab_size, None, progress)
+    return _prepare(folder, recipe, make_text, vocab_size, None, replace, progress)
 
 
 def prepare_files(
@@ -115,6 +129,7 @@ def prepare_files(
     valid_fraction: float = 0.05,
     vocab_size: int = 4096,
     tokenizer: Tokenizer | None = None,
+    replace: bool = False,
     progress: Progress | None = None,
 ) -> tuple[Dataset, bool]:
     """Make a data set from text files.
@@ -127,18 +142,20 @@ def prepare_files(
         valid_fraction: How much is split off.
         vocab_size: Size of the tokenizer to train on the training part.
         tokenizer: Use this one and train none.
+        replace: Put the new data set in the place of another one of this name.
         progress: Told of every stage.
 
     Returns:
         The data set, and whether it was made now (False: it stood already, made from the same files in the same way).
 
     Raises:
-        ValueError: For files that cannot be read as text, or nothing left to validate on.
+        ValueError: For files that cannot be read as text, nothing left to validate on, or another data set of this
+            name; what stood there stays as it was.
     """
     if not files:
         raise ValueError("no files were given: name at least one text file")
-    if not 0 < valid_fraction < 1:
-        raise ValueError(f"valid_fraction is {valid_fraction}: it must be between 0 and 1")
+    if not 0 < valid_fraction <= 0.5:
+        raise ValueError(f"valid_fraction is {valid_fraction}: it must be above 0 and at most 0.5")
     folder = Path(folder)
     recipe = {
         "files": [_stamp(path) for path in files],
@@ -148,39 +165,53 @@ def prepare_files(
         "tokenizer_id": tokenizer.tokenizer_id if tokenizer else None,
     }
 
-    def make_text() -> tuple[list[Path], list[Path]]:
+    def make_text(folder: Path) -> tuple[list[Path], list[Path]]:
         if valid_files:
             return [Path(path) for path in files], [Path(path) for path in valid_files]
         split(files, folder / "train.txt", folder / "valid.txt", valid_fraction)
         return [folder / "train.txt"], [folder / "valid.txt"]
 
-    return _prepare(folder, recipe, make_text, vocab_size, tokenizer, progress)
+    return _prepare(folder, recipe, make_text, vocab_size, tokenizer, replace, progress)
 
 
 def _prepare(
     folder: Path,
     recipe: dict[str, Any],
-    make_text: Callable[[], tuple[list[Path], list[Path]]],
+    make_text: Callable[[Path], tuple[list[Path], list[Path]]],
     vocab_size: int,
     tokenizer: Tokenizer | None,
+    replace: bool,
     progress: Progress | None,
 ) -> tuple[Dataset, bool]:
-    """Text, tokenizer, tokens; `dataset.json`, written last, says that all of it stands and how it was made."""
-    done = folder / "dataset.json"
-    if done.exists() and read_json(done) == recipe:
-        return open_dataset(folder), False
-    train_files, valid_files = make_text()
-    done.unlink(missing_ok=True)  # only now: text that cannot be read leaves the old data set as it was
-    if tokenizer is None:
-        vocab, merges = train_bpe_files(
-            train_files, vocab_size, [END_OF_TEXT], on_merge=progress and (lambda n, of: progress("merges", n, of))
-        )
-        tokenizer = Tokenizer(vocab, merges, [END_OF_TEXT])
-    tokenizer.save(folder / "tokenizer")
-    for name, paths in (("train", train_files), ("valid", valid_files)):
-        size = sum(path.stat().st_size for path in paths)
-        encode_files(paths, tokenizer, folder / f"{name}.bin", _tick(progress, f"encode {name}", size))
-    write_json(done, recipe)
+    """Text, tokenizer, tokens, built beside the folder and renamed to it when all of it stands."""
+    if (folder / "dataset.json").exists():
+        if read_json(folder / "dataset.json") == recipe:
+            return open_dataset(folder), False
+        if not replace:
+            raise ValueError(
+                f"{folder}: a data set made from other text or in another way stands there; choose another --name, or "
+                f"say --replace"
+            )
+    building = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    try:
+        train_files, valid_files = make_text(building)
+        if tokenizer is None:
+            vocab, merges = train_bpe_files(
+                train_files, vocab_size, [END_OF_TEXT], on_merge=progress and (lambda n, of: progress("merges", n, of))
+            )
+            tokenizer = Tokenizer(vocab, merges, [END_OF_TEXT])
+        tokenizer.save(building / "tokenizer")
+        for name, paths in (("train", train_files), ("valid", valid_files)):
+            size = sum(path.stat().st_size for path in paths)
+            encode_files(paths, tokenizer, building / f"{name}.bin", _tick(progress, f"encode {name}", size))
+        write_json(building / "dataset.json", recipe)
+        shutil.rmtree(folder, ignore_errors=True)
+        building.rename(folder)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
     return open_dataset(folder), True
 
 
@@ -223,7 +254,7 @@ def split(files: Sequence[str | os.PathLike[str]], train_path: Path, valid_path:
                     part.write((document + END_OF_TEXT).encode())
             else:
                 remaining = int(num_characters * (1 - valid_fraction))
-                for block in (block for path in files for block in text_blocks(path)):
+                for block in _joined(files):
                     inside = 0 < remaining < len(block)
                     cut = _cut(block, remaining) if inside else max(0, min(remaining, len(block)))
                     train_file.write(block[:cut].encode())
@@ -231,6 +262,17 @@ def split(files: Sequence[str | os.PathLike[str]], train_path: Path, valid_path:
                     remaining -= len(block)
         if not train.stat().st_size or not valid.stat().st_size:
             raise ValueError(f"{files[0]}: too little text to split off a validation part of {valid_fraction:g}")
+
+
+def _joined(files: Sequence[str | os.PathLike[str]]) -> Iterator[str]:
+    """The text of all files, with an end marker between two of them where the first has none."""
+    end = ""
+    for place, path in enumerate(files):
+        if place and not end.rstrip().endswith(END_OF_TEXT):
+            yield END_OF_TEXT
+        for block in text_blocks(path):
+            yield block
+            end = (end + block)[-100:]
 
 
 def _cut(text: str, place: int) -> int:

@@ -126,6 +126,8 @@ def open_tokens(path: str | os.PathLike[str]) -> TokenFile:
     """
     path = Path(path)
     info = read_info(path)
+    if info.dtype not in ("uint16", "uint32"):
+        raise ValueError(f"{sidecar_path(path)}: dtype is {info.dtype!r}: uint16 or uint32")
     dtype = np.dtype(info.dtype).newbyteorder("<")
     found = path.stat().st_size if path.exists() else 0
     expected = info.num_tokens * dtype.itemsize

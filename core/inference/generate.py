@@ -17,6 +17,7 @@ def generate(
     top_k: int | None = None,
     top_p: float | None = None,
     stop_id: int | None = None,
+    num_ids: int | None = None,
     seed: int = 0,
 ) -> Iterator[int]:
     """Yield new tokens one by one.
@@ -32,6 +33,7 @@ def generate(
         top_k: See `next_token_probabilities`.
         top_p: See `next_token_probabilities`.
         stop_id: Generation ends when this token is drawn; it is not yielded.
+        num_ids: Only ids below this are drawn: a model may have more rows than its tokenizer has tokens.
         seed: Of the draws; the same model, prompt, options and seed give the same tokens.
 
     Raises:
@@ -52,7 +54,7 @@ def generate(
         ids = list(prompt)
         for _ in range(max_new_tokens):
             window = torch.tensor([ids[-context_length:]], device=model.embedding.weight.device)
-            logits = model.lm_head(model.hidden(window)[0, -1]).cpu()
+            logits = model.lm_head(model.hidden(window)[0, -1])[:num_ids].cpu()
             probabilities = next_token_probabilities(logits, temperature, top_k, top_p)
             token_id = int(torch.multinomial(probabilities, 1, generator=generator))
             if token_id == stop_id:

@@ -37,7 +37,8 @@ def embedding(ids: Tensor, table: Tensor) -> Tensor:
     Returns:
         `... d_model`.
     """
-    return table[ids]
+    # Not `table[ids]`: its backward adds with atomics, in another order each time, and no two runs would be bit-equal.
+    return table.index_select(0, ids.flatten()).unflatten(0, ids.shape)
 
 
 def rms_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:
@@ -46,7 +47,7 @@ def rms_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:
         y = x / sqrt(mean(x^2) + eps) * gain
 
     Args:
-        x: Activations, `... d_model`; statistics are taken in float32 whatever its dtype.
+        x: Activations, `... d_model`; statistics are taken in at least float32.
         gain: Learned scale, `d_model`.
         eps: Added to the mean square, in units of x^2.
 

@@ -5,7 +5,6 @@ files, so a file that was cut or changed is noticed, never loaded.
 """
 
 import hashlib
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,7 @@ def save_checkpoint(
     Raises:
         OSError: If it cannot be written; nothing is left behind then.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary = path.with_name(".partial")  # one name: what a killed process left goes with the next checkpoint
     shutil.rmtree(temporary, ignore_errors=True)
     weights = {name: parameter.detach().contiguous() for name, parameter in model.named_parameters()}
     state, numbers = {}, {}
@@ -81,7 +80,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         raise ValueError(f"{path}: no such checkpoint")
     content = read_json(path / "checkpoint.json")
-    for name, digest in content["sha256"].items():
+    digests = content.get("sha256") if isinstance(content, dict) else None
+    if not digests:
+        raise ValueError(f"{path}: damaged checkpoint, checkpoint.json lacks its digests; remove the folder")
+    for name, digest in digests.items():
         if not (path / name).exists():
             raise ValueError(f"{path}: damaged checkpoint, {name} is missing; remove the folder to use an earlier one")
         if _digest(path / name) != digest:
@@ -96,6 +98,11 @@ def load_weights(path: Path, model: nn.Module) -> None:
     """Load a verified checkpoint's weights into a model of the same architecture, in place."""
     device = next(model.parameters()).device
     saved = load_file(path / "model.safetensors", device=str(device))
+    wanted = {name for name, _ in model.named_parameters()}
+    if wanted != set(saved):
+        raise ValueError(
+            f"{path}: a checkpoint of another architecture: {', '.join(sorted(wanted ^ set(saved)))} differ"
+        )
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(saved[name])

@@ -2,11 +2,14 @@
 
 import dataclasses
 import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from core.files import atomic_path
+from core.config import RunConfig, to_dict
+from core.files import atomic_path, read_json, write_json
 from core.records import StepRow
 
 _PREFIX = "step-"
@@ -25,7 +28,7 @@ class RunFolder:
 
     @property
     def records(self) -> Path:
-        """A JSON line per row so far."""
+        """A JSON line per row so far (NaN and infinities as Python's reader knows them)."""
         return self.path / "records.jsonl"
 
     @property
@@ -40,9 +43,13 @@ class RunFolder:
         rows = []
         for line in self.records.read_text().splitlines():
             try:
-                rows.append(StepRow(**json.loads(line)))
+                values = json.loads(line)
             except json.JSONDecodeError:
                 break
+            try:
+                rows.append(StepRow(**values))
+            except TypeError as error:
+                raise ValueError(f"{self.records}: written by another version ({error}); train it --fresh") from None
         return rows
 
     def truncate(self, step: int) -> list[StepRow]:
@@ -56,6 +63,28 @@ class RunFolder:
         """The checkpoint to resume from."""
         steps = self.checkpoint_steps()
         return self.checkpoint(steps[-1]) if steps else None
+
+    def best_checkpoint(self) -> Path | None:
+        """Of the checkpoints that were evaluated the one with the lowest loss."""
+        saved = set(self.checkpoint_steps())
+        evaluated = [
+            (row.eval_loss_nats, row.step)
+            for row in self.rows()
+            if row.step in saved and row.eval_loss_nats is not None and math.isfinite(row.eval_loss_nats)
+        ]
+        return self.checkpoint(min(evaluated)[1]) if evaluated else None
+
+    def write_description(self, config: RunConfig, document_start: str, floor_loss_nats: float | None) -> None:
+        """Write `run.json`: what whoever follows the run, or generates from it, wants to know."""
+        write_json(
+            self.path / "run.json",
+            {"config": to_dict(config), "document_start": document_start, "floor_loss_nats": floor_loss_nats},
+        )
+
+    def description(self) -> dict[str, Any]:
+        """What `run.json` holds; empty before the run has begun."""
+        path = self.path / "run.json"
+        return read_json(path) if path.exists() else {}
 
     def checkpoint(self, step: int) -> Path:
         """The folder of the checkpoint after `step` steps."""

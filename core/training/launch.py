@@ -3,8 +3,8 @@
 What is running is read from `DATA/runs/<run_id>/launch.json` and the process table, so a reloaded page finds it again.
 """
 
+import contextlib
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ def launch(
     Returns:
         The run's folder; what the command prints goes to its `train.log`.
     """
-    run_id = f"{Path(source).stem}-{datetime.now(UTC):%m%d-%H%M%S}"
+    run_id = f"{Path(source).stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     folder = run_folder(data_dir, run_id)
     folder.path.mkdir(parents=True)
     places = [
@@ -48,13 +48,17 @@ def launch(
     command = [sys.executable, "-m", "core", "train", source, *overrides, *places]
     root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])}
-    with log_path(folder).open("wb") as log:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
-        )
-    write_json(
-        folder.path / "launch.json", {"pid": process.pid, "create_time": psutil.Process(process.pid).create_time()}
+    # Through a shell, so that the process is nobody's child: it outlives the notebook and leaves no zombie behind.
+    started = subprocess.run(
+        ["/bin/sh", "-c", '"$@" > "$0" 2>&1 & echo $!', str(log_path(folder)), *command],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+        start_new_session=True,
     )
+    pid = int(started.stdout)
+    write_json(folder.path / "launch.json", {"pid": pid, "create_time": psutil.Process(pid).create_time()})
     return folder
 
 
@@ -75,10 +79,11 @@ def running(data_dir: str | os.PathLike[str]) -> list[RunFolder]:
 
 
 def stop(folder: RunFolder) -> None:
-    """Ask a run to save and stop, as Ctrl-C would; nothing happens if it has ended."""
+    """Ask a run to save and stop, as Ctrl-C would, however often; nothing happens if it has ended."""
     process = _process(folder)
     if process is not None:
-        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(psutil.NoSuchProcess):  # it may end just now
+            process.terminate()
 
 
 def _process(folder: RunFolder) -> psutil.Process | None:

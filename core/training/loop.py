@@ -60,7 +60,7 @@ class Trainer:
         Ends early after a row whose loss is not finite: the run has diverged. The update that would have followed a
         non-finite batch loss is not made.
         """
-        if self.step == 0:
+        if self.step == 0 and self.segment == 0:  # a run resumed before its first step has that row
             yield self._row(eval_loss_nats=evaluate(self.model, self.evaluation))
         while self.step < self.config.num_steps:
             row = self._advance()
@@ -110,7 +110,7 @@ class Trainer:
             step=self.step,
             tokens=self.step * self.config.batch_tokens,
             elapsed_s=self.elapsed_s,
-            model_flop=self.step * self._step_flop,
+            model_flop=float(self.step * self._step_flop),
             train_loss_nats=train_loss_nats,
             eval_loss_nats=eval_loss_nats,
             lr=lr,

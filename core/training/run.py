@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterable
 import torch
 
 from core import accounting, results
-from core.config import RunConfig, canonical_json, config_id, to_dict
+from core.config import RunConfig, canonical_json, config_id
 from core.corpus.dataset import Dataset
-from core.files import write_json
 from core.provenance import utc_now
 from core.records import RunRow, StepRow
 from core.training import checkpoint
@@ -75,9 +74,9 @@ def train(
     evaluation = evaluation_set(dataset, config.data.eval_tokens)
     trainer = Trainer(config, dataset.train.tokens, evaluation, folder.path.name)
 
-    rows = _resume(trainer, folder)
+    rows = _resume(trainer, folder, dataset.dataset_id)
     dataset.tokenizer.save(folder.tokenizer)
-    write_json(folder.path / "run.json", {"run_id": folder.path.name, "config": to_dict(config)})
+    folder.write_description(config, dataset.document_start, evaluation.floor_loss_nats)
     watchers = list(sinks(trainer))
     status = "finished"
     with folder.records.open("a") as records:
@@ -91,8 +90,9 @@ def train(
                 status = "diverged"
                 break
             stopping = row.step < config.num_steps and should_stop()
-            if stopping or (row.step and row.step % config.checkpoint_every == 0) or row.step == config.num_steps:
-                _save(trainer, folder, rows)
+            due = row.step > 0 and row.step % config.checkpoint_every == 0
+            if stopping or due or row.step == config.num_steps or _is_best(rows):
+                _save(trainer, folder, dataset.dataset_id)
             if stopping:
                 status = "stopped"
                 break
@@ -105,7 +105,13 @@ def train(
     return run
 
 
-def _resume(trainer: Trainer, folder: RunFolder) -> list[StepRow]:
+def _is_best(rows: list[StepRow]) -> bool:
+    """Whether the last row holds the lowest evaluation loss of the trained model so far."""
+    losses = [row.eval_loss_nats for row in rows if row.step > 0 and row.eval_loss_nats is not None]
+    return rows[-1].eval_loss_nats is not None and rows[-1].step > 0 and losses[-1] == min(losses)
+
+
+def _resume(trainer: Trainer, folder: RunFolder, dataset_id: str) -> list[StepRow]:
     """Put the trainer where the latest checkpoint left it; the rows up to there are returned."""
     path = folder.latest_checkpoint()
     if path is None:
@@ -113,6 +119,10 @@ def _resume(trainer: Trainer, folder: RunFolder) -> list[StepRow]:
         return folder.truncate(-1)
     content = checkpoint.read_checkpoint(path)
     checkpoint.check_same_config(path, content, trainer.config)
+    if content["extra"]["dataset_id"] != dataset_id:
+        raise ValueError(
+            f"{path}: a checkpoint of training on other data than data set {trainer.config.data.dataset!r}"
+        )
     checkpoint.load_weights(path, trainer.model)
     checkpoint.load_optimizer(path, content, trainer.model, trainer.optimizer)
     trainer.step = content["step"]
@@ -121,24 +131,23 @@ def _resume(trainer: Trainer, folder: RunFolder) -> list[StepRow]:
     return folder.truncate(trainer.step)
 
 
-def _save(trainer: Trainer, folder: RunFolder, rows: list[StepRow]) -> None:
+def _save(trainer: Trainer, folder: RunFolder, dataset_id: str) -> None:
     """Write a checkpoint; remove all but the latest ones and the one that evaluated best."""
     config = trainer.config
-    extra = {"elapsed_s": trainer.elapsed_s, "segment": trainer.segment}
+    extra = {"elapsed_s": trainer.elapsed_s, "segment": trainer.segment, "dataset_id": dataset_id}
     path = folder.checkpoint(trainer.step)
     checkpoint.save_checkpoint(path, trainer.step, trainer.model, trainer.optimizer, trainer.config, extra)
-    saved = folder.checkpoint_steps()
-    evaluated = [(row.eval_loss_nats, row.step) for row in rows if row.eval_loss_nats is not None and row.step in saved]
-    best_step = min(evaluated)[1] if evaluated else None
-    for step in saved[: -config.keep_checkpoints]:
-        if step != best_step:
+    best = folder.best_checkpoint()
+    for step in folder.checkpoint_steps()[: -config.keep_checkpoints]:
+        if folder.checkpoint(step) != best:
             shutil.rmtree(folder.checkpoint(step))
 
 
 def _run_row(
     config: RunConfig, dataset: Dataset, trainer: Trainer, rows: list[StepRow], status: str, git_commit: str | None
 ) -> RunRow:
-    losses = [row.eval_loss_nats for row in rows if row.eval_loss_nats is not None]
+    evaluated = [row for row in rows if row.eval_loss_nats is not None]
+    losses = [row.eval_loss_nats for row in evaluated]
     evaluation = trainer.evaluation
     return RunRow(
         run_id=trainer.run_id,
@@ -153,10 +162,11 @@ def _run_row(
         tokens=trainer.step * config.batch_tokens,
         elapsed_s=trainer.elapsed_s,
         parameters=accounting.parameters(config.model),
-        model_flop=rows[-1].model_flop if rows else 0,
+        model_flop=rows[-1].model_flop,
         eval_tokens=len(evaluation.tokens),
         eval_bytes=evaluation.num_bytes,
         eval_loss_nats=losses[-1] if losses else None,
+        eval_step=evaluated[-1].step if evaluated else None,
         best_eval_loss_nats=min(losses, default=None),
         eval_bits_per_byte=evaluation.bits_per_byte(losses[-1]) if losses else None,
         floor_loss_nats=evaluation.floor_loss_nats,

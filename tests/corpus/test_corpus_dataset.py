@@ -1,4 +1,5 @@
 import gzip
+import json
 import os
 import re
 from collections import Counter
@@ -48,7 +49,7 @@ def state(folder):
 # --- the split ---
 
 
-@pytest.mark.parametrize(("fraction", "period"), [(0.05, 20), (0.1, 10), (0.3, 3), (0.5, 2), (0.9, 2)])
+@pytest.mark.parametrize(("fraction", "period"), [(0.05, 20), (0.1, 10), (0.3, 3), (0.5, 2)])
 def test_every_nth_document_goes_to_validation(tmp_path, many, fraction, period):
     dataset, new = prepare_files(tmp_path / "set", [many], valid_fraction=fraction, vocab_size=280)
     assert new
@@ -151,15 +152,19 @@ def test_the_second_time_nothing_is_made(tmp_path, many):
 
 
 @pytest.mark.parametrize("change", [{"vocab_size": 270}, {"valid_fraction": 0.1}, {"tokenizer": BYTES_ONLY}])
-def test_another_recipe_is_made_anew(tmp_path, many, change):
+def test_another_recipe_is_refused_or_replaces(tmp_path, many, change):
     folder = tmp_path / "set"
     dataset, _ = prepare_files(folder, [many], vocab_size=280)
-    changed, new = prepare_files(folder, [many], **{"vocab_size": 280, **change})
+    before = state(folder)
+    with pytest.raises(ValueError, match="made from other text or in another way stands there"):
+        prepare_files(folder, [many], **{"vocab_size": 280, **change})
+    assert state(folder) == before
+    changed, new = prepare_files(folder, [many], replace=True, **{"vocab_size": 280, **change})
     assert new
     assert changed.dataset_id != dataset.dataset_id
     assert changed.recipe != dataset.recipe
     assert Counter(documents_of(changed, "train")) + Counter(documents_of(changed, "valid")) == Counter(DOCUMENTS)
-    back, new = prepare_files(folder, [many], vocab_size=280)
+    back, new = prepare_files(folder, [many], vocab_size=280, replace=True)
     assert new
     assert back.dataset_id == dataset.dataset_id
 
@@ -171,23 +176,30 @@ def test_a_changed_file_is_made_anew(tmp_path, many):
     many.write_bytes(many.read_bytes().replace(b"Tale", b"Tail"))
     os.utime(many, ns=(1, 1))
     assert many.stat().st_size == size
-    dataset, new = prepare_files(folder, [many], vocab_size=280)
+    dataset, new = prepare_files(folder, [many], vocab_size=280, replace=True)
     assert new
     assert text_of(dataset, "train").startswith("Tail 0")
 
 
-def test_a_failed_preparation_leaves_no_half_made_set(tmp_path, many):
-    folder = tmp_path / "set"
-    prepare_files(folder, [many], vocab_size=280)
+def test_a_failed_preparation_leaves_what_stood(tmp_path, many):
+    folder = tmp_path / "sets" / "mine"
     bad = tmp_path / "bad.txt"
     bad.write_bytes(b"\xff")
-    with pytest.raises(ValueError, match=re.escape(f"{bad}: not UTF-8 at byte 0")):
-        prepare_files(folder, [many], valid_files=[bad], vocab_size=280)
-    with pytest.raises(ValueError, match="no data set there"):
-        open_dataset(folder)
-    dataset, new = prepare_files(folder, [many], vocab_size=280)
-    assert new
-    assert Counter(documents_of(dataset, "train")) + Counter(documents_of(dataset, "valid")) == Counter(DOCUMENTS)
+    failures = [
+        ({"valid_files": [bad], "vocab_size": 280}, f"{bad}: not UTF-8 at byte 0"),
+        ({"vocab_size": 100}, "vocab_size is 100"),
+    ]
+    for options, message in failures:
+        with pytest.raises(ValueError, match=re.escape(message)):
+            prepare_files(folder, [many], **options)
+        assert list(folder.parent.iterdir()) == []
+    prepare_files(folder, [many], vocab_size=280)
+    before = state(folder)
+    for options, message in failures:
+        with pytest.raises(ValueError, match=re.escape(message)):
+            prepare_files(folder, [many], replace=True, **options)
+        assert [path.name for path in folder.parent.iterdir()] == ["mine"]
+        assert state(folder) == before
 
 
 def test_progress_tells_every_stage_to_its_end(tmp_path, many):
@@ -218,10 +230,10 @@ def test_stories_are_made_once(tmp_path):
     assert not new
     assert state(folder) == before
     assert again.dataset_id == dataset.dataset_id
-    other, new = prepare_stories(folder, train_bytes=30_000, valid_bytes=5_000, vocab_size=300, seed=4)
+    other, new = prepare_stories(folder, train_bytes=30_000, valid_bytes=5_000, vocab_size=300, seed=4, replace=True)
     assert new
     assert not (set(train) | set(valid)) & set(documents_of(other, "train"))
-    smaller, new = prepare_stories(folder, train_bytes=30_000, valid_bytes=5_000, vocab_size=290, seed=3)
+    smaller, new = prepare_stories(folder, train_bytes=30_000, valid_bytes=5_000, vocab_size=290, seed=3, replace=True)
     assert new
     assert smaller.tokenizer.vocab_size == 290
     assert documents_of(smaller, "valid") == valid
@@ -279,7 +291,9 @@ def test_too_little_text_is_refused(tmp_path, text):
 
 @pytest.mark.parametrize("fraction", [0, 1, -0.1, 1.5])
 def test_a_fraction_out_of_range_is_named(tmp_path, many, fraction):
-    with pytest.raises(ValueError, match=re.escape(f"valid_fraction is {fraction}: it must be between 0 and 1")):
+    with pytest.raises(
+        ValueError, match=re.escape(f"valid_fraction is {fraction}: it must be above 0 and at most 0.5")
+    ):
         prepare_files(tmp_path / "set", [many], valid_fraction=fraction)
 
 
@@ -304,3 +318,23 @@ def test_a_missing_part_is_refused(tmp_path, many):
     Path(tmp_path / "set" / "valid.bin.json").unlink()
     with pytest.raises(ValueError, match=re.escape("valid.bin.json: no such file")):
         open_dataset(tmp_path / "set")
+
+
+def test_files_without_markers_stay_apart(tmp_path):
+    files = [written(tmp_path / "a.txt", "one two three. " * 40), written(tmp_path / "b.txt", "four five six. " * 40)]
+    dataset, _ = prepare_files(tmp_path / "set", files, vocab_size=270)
+    whole = text_of(dataset, "train") + text_of(dataset, "valid")
+    assert whole == "one two three. " * 40 + END + "four five six. " * 40
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", ".hidden"])
+def test_a_name_that_is_a_path_is_refused(tmp_path, name):
+    with pytest.raises(ValueError, match=re.escape(f"data set is {name!r}")):
+        dataset_folder(tmp_path, name)
+
+
+def test_the_floor_belongs_to_the_grammar_that_wrote_the_text(tmp_path):
+    dataset, _ = prepare_stories(tmp_path / "old", train_bytes=20_000, valid_bytes=3_000, vocab_size=300)
+    recipe = json.loads((tmp_path / "old" / "dataset.json").read_text())
+    (tmp_path / "old" / "dataset.json").write_text(json.dumps(recipe | {"grammar_id": "another"}))
+    assert (dataset.is_stories, open_dataset(tmp_path / "old").is_stories) == (True, False)
