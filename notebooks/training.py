@@ -95,7 +95,9 @@ def controls(runs):
         (pl.col("eval_loss_nats") - pl.col("floor_loss_nats")).alias("to go"),
         pl.col("eval_bits_per_byte").alias("bits/byte"),
     )
-    _selected = [place for place, run_id in enumerate(_listed["run"]) if run_id in _wanted] or [0]
+    _asked = [place for place, run_id in enumerate(_listed["run"]) if run_id in _wanted]
+    _floored = [place for place, floor in enumerate(_listed["floor"]) if floor is not None]
+    _selected = _asked or _floored[:1] or [0]  # the latest run that has a floor to show
     _half_lives = [0, 5, 10, 20, 50, 100, 200]
     _half_life = int(_url["smooth"]) if str(_url.get("smooth", "")).isdigit() else 20
     table = mo.ui.table(
@@ -229,7 +231,7 @@ def written(samples):
     mo.vstack(
         [
             mo.md("## What the models write"),
-            mo.accordion({f"{row['run_id']}: “{row['text'].strip()[:48]}…”": _card(row) for row in samples})
+            mo.accordion({f"{row['run_id']}: “{' '.join(row['text'].split())[:48]}…”": _card(row) for row in samples})
             if samples
             else mo.md("These runs have no samples yet: they are written when a run finishes."),
         ]
