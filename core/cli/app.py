@@ -32,9 +32,10 @@ def main() -> None:
         code = app(standalone_mode=False)
     except TyperException as error:
         message = error.format_message()
-        if message:  # empty where the help has been shown instead
-            _fail(message)
-        sys.exit(2)
+        if message.lstrip().startswith("Usage:"):  # a group without a command: its help, as it is
+            print(message, file=sys.stderr)
+            sys.exit(2)
+        _fail(message)
     except (ValueError, OSError) as error:
         _fail(str(error))
     except (MemoryError, RuntimeError) as error:
@@ -44,6 +45,8 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    if code == 130:  # Ctrl-C inside a command
+        print("interrupted", file=sys.stderr)
     sys.exit(code or 0)
 
 

@@ -31,6 +31,8 @@ def train(
     from core.cli.console import say, stage_progress
     from core.tokenizer import Tokenizer, train_bpe
 
+    if out.is_file():
+        raise ValueError(f"{out}: a file; name a folder for the tokenizer's files")
     with stage_progress() as progress:
         vocab, merges = train_bpe(
             input_path, vocab_size, special, on_merge=lambda done, of: progress("merges", done, of)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from core.config import check_name
+from core.corpus.download import DATASETS
 from core.corpus.stories import grammar_id, write_stories
 from core.corpus.tokens import TokenFile, encode_files, open_tokens
 from core.files import atomic_path, read_json, text_blocks, write_json
@@ -71,6 +72,7 @@ def open_dataset(folder: str | os.PathLike[str]) -> Dataset:
         raise ValueError(
             f"{folder}: no data set there; make one with `workbook data prepare FILE --name {folder.name}` from your "
             f"own text, or with `workbook data stories --name {folder.name}` from the built-in stories"
+            + (f"; `workbook data download {folder.name}` fetches the public text" if folder.name in DATASETS else "")
         )
     dataset = Dataset(
         folder,
@@ -286,7 +288,7 @@ def _cut(text: str, place: int) -> int:
 def _stamp(path: str | os.PathLike[str]) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"{path}: no such file")
+        raise ValueError(f"{path}: a folder; name files" if path.is_dir() else f"{path}: no such file")
     return {"path": str(path.resolve()), "bytes": path.stat().st_size, "modified_ns": path.stat().st_mtime_ns}
 
 

@@ -70,6 +70,10 @@ def encode_files(
     Raises:
         ValueError: If an input is missing, empty or not UTF-8; nothing is left behind then.
     """
+    if Path(out).is_dir():
+        raise ValueError(f"{out}: a folder; name the token file to write")
+    if any(Path(path).resolve() == Path(out).resolve() for path in inputs):
+        raise ValueError(f"{out}: the text itself; its tokens need a file of their own")
     end_of_text_id = tokenizer.special_id(END_OF_TEXT)
     dtype = np.dtype(token_dtype(tokenizer.vocab_size)).newbyteorder("<")
     num_tokens = num_bytes = num_documents = 0

@@ -148,6 +148,7 @@ def test_bad_words_are_one_line(workbook, tmp_path):
         "device is 'tpu': this machine has": ["train", "quickstart", "device=tpu"],
         "no data set there": ["train", "tinystories", *data],
         "gone.txt: no such file": ["data", "prepare", tmp_path / "gone.txt", *data],
+        "a folder; name files": ["data", "prepare", tmp_path, *data],
         "empty.txt: the file is empty": ["data", "prepare", tmp_path / "empty.txt", *data],
         "latin.txt: not UTF-8 at byte 2": ["data", "prepare", tmp_path / "latin.txt", *data],
         "vocab_size is 256: it must be at least 257": [
@@ -279,3 +280,20 @@ def test_prepare_own_text(workbook, tmp_path):
         "already there"
         in workbook("data", "prepare", tmp_path / "mine.txt", "--data", tmp_path / "d", "--vocab-size", 270)[1]
     )
+
+
+def test_a_group_without_a_command_shows_its_help(workbook):
+    code, _, err = workbook("tokenizer")
+    assert code == 2
+    assert re.search(r"^  encode ", err, re.M)
+
+
+def test_tokens_never_replace_their_text(workbook, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("some words, some more words")
+    assert workbook("tokenizer", "train", text, "--vocab-size", 260, "--out", tmp_path / "tok")[0] == 0
+    for out, message in ((text, "the text itself"), (tmp_path / "tok", "a folder; name the token file")):
+        code, _, err = workbook("tokenizer", "encode", text, "--tokenizer", tmp_path / "tok", "--out", out)
+        assert (code, err.count("\n")) == (2, 1)
+        assert message in err
+    assert text.read_text() == "some words, some more words"
