@@ -64,7 +64,7 @@ def standard_errors(difference: np.ndarray) -> float:
 def test_ends_with_stories_a_loss_beside_its_floor_and_the_next_command(newcomer):
     folder, out = newcomer
     assert out.rstrip().endswith("marimo run notebooks")
-    loss = float(re.search(r"evaluation loss +([\d.]+)", out)[1])
+    loss = float(re.search(r"^evaluation loss +([\d.]+)", out, re.M)[1])
     floor = float(re.search(r"corpus floor +([\d.]+)", out)[1])
     assert floor < loss < floor + 0.2
     stories = pl.read_parquet(folder / "results" / "samples" / "*.parquet")["text"].to_list()
