@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 UPPER = ["files", "config", "presets", "provenance", "records", "results", "curves", "charts", "schedules"]
 UPPER += ["accounting", "tokenizer", "corpus", "traces"]
 LAYERS = [*UPPER, "model", "optim", "training", "inference", "experiments", "deploy", "cli"]
-BROWSER = ["config", "presets", "accounting", "schedules", "tokenizer"]
+BROWSER = ["config", "presets", "curves", "charts", "accounting", "schedules", "tokenizer"]
 FILES = sorted((ROOT / "core").rglob("*.py"))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from core.accounting import parameters
 from core.cli.configuration import load_config
 from core.presets import PRESETS
 
@@ -44,6 +45,10 @@ def test_configurations_shown_can_be_loaded(tmp_path):
         if words[1] == "train" and words[2] in PRESETS:
             fields = [word for word in words[3:] if "=" in word and not word.startswith("--")]
             assert load_config(words[2], fields).name
+
+
+def test_the_size_of_the_quickstart_model():
+    assert f"{parameters(PRESETS['quickstart']().model) / 1e6:.1f} million parameters" in README
 
 
 def test_every_folder_of_core_is_in_the_layout():

@@ -89,7 +89,7 @@ def prepare(
     from core.corpus.dataset import dataset_folder, prepare_files
     from core.tokenizer import Tokenizer
 
-    name = name or files[0].name.split(".")[0]
+    name = files[0].name.split(".")[0] if name is None else name
     with stage_progress() as progress:
         dataset, new = prepare_files(
             dataset_folder(data, name),

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from core.records import RunRow, SampleRow
     from core.training.folder import RunFolder
 
+SAMPLES = 3
+WANDB_PROJECT = "lm-workbook"
+
 WandbMode = Literal["off", "online", "offline"]
 
 
@@ -49,8 +52,8 @@ def train(
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget what stands of this run and start over.")] = False,
     wandb: Annotated[WandbMode, typer.Option(help="Mirror the run to Weights & Biases.")] = "off",
-    wandb_project: Annotated[str, typer.Option(help="Project there.")] = "lm-workbook",
-    samples: Annotated[int, typer.Option(min=0, help="Texts to generate at the end.")] = 3,
+    wandb_project: Annotated[str, typer.Option(help="Project there.")] = WANDB_PROJECT,
+    samples: Annotated[int, typer.Option(min=0, help="Texts to generate at the end.")] = SAMPLES,
     commit: Commit = None,
 ) -> None:
     """Train a model; the same command again resumes a stopped run and leaves a finished one alone."""
@@ -101,8 +104,8 @@ def train_and_sample(
     run_id: str | None = None,
     fresh: bool = False,
     wandb: WandbMode = "off",
-    wandb_project: str = "lm-workbook",
-    samples: int = 3,
+    wandb_project: str = WANDB_PROJECT,
+    samples: int = SAMPLES,
     commit: str | None = None,
 ) -> tuple[RunRow, list[SampleRow]]:
     """Train where that is still to do, then generate; rows that stand are returned as they are."""

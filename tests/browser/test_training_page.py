@@ -3,13 +3,11 @@
 import time
 
 import polars as pl
+from tiny_run import TINY_FIELDS
 
 from core.training.folder import RunFolder
 
-TINY = (
-    "model.vocab_size=400 model.context_length=37 model.d_model=22 model.num_layers=1 model.num_heads=11 model.d_ff=29 "
-    "data.eval_tokens=700 schedule.warmup_steps=2 batch_size=5 eval_every=10 checkpoint_every=1000 device=cpu"
-)
+TINY = " ".join([*TINY_FIELDS, "eval_every=10", "checkpoint_every=100000"])
 
 GROUND_COLOUR = """() => {
   const context = document.createElement('canvas').getContext('2d');

@@ -8,27 +8,14 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
+from tiny_run import TINY_FIELDS
 
 from core.cli.app import main
 from core.cli.configuration import load_config, to_yaml
 from core.presets import PRESETS, preset
 from core.tokenizer import Tokenizer
 
-TINY = [
-    "model.vocab_size=400",
-    "model.context_length=37",
-    "model.d_model=22",
-    "model.num_layers=1",
-    "model.num_heads=11",
-    "model.d_ff=29",
-    "data.eval_tokens=700",
-    "schedule.warmup_steps=2",
-    "batch_size=5",
-    "num_steps=6",
-    "eval_every=3",
-    "checkpoint_every=3",
-    "device=cpu",
-]
+TINY = [*TINY_FIELDS, "num_steps=6", "eval_every=3", "checkpoint_every=3"]
 
 
 def printed(text: str) -> str:

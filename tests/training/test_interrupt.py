@@ -9,26 +9,12 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from tiny_run import TINY_FIELDS
 
 from core.training.folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
-TINY = [
-    "name=mini",
-    "model.vocab_size=400",
-    "model.context_length=37",
-    "model.d_model=22",
-    "model.num_layers=1",
-    "model.num_heads=11",
-    "model.d_ff=29",
-    "data.eval_tokens=700",
-    "schedule.warmup_steps=2",
-    "batch_size=5",
-    "eval_every=50",
-    "checkpoint_every=50",
-    "device=cpu",
-    "num_steps=400",
-]
+TINY = [*TINY_FIELDS, "name=mini", "num_steps=400", "eval_every=50", "checkpoint_every=50"]
 
 
 def start(data: Path, results: Path, run_id: str) -> subprocess.Popen:

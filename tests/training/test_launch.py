@@ -3,19 +3,17 @@
 import time
 
 import polars as pl
+from tiny_run import TINY_FIELDS
 
 from core.files import write_json
 from core.training import launch
 from core.training.folder import RunFolder
 
-TINY = (
-    "model.vocab_size=400 model.context_length=37 model.d_model=22 model.num_layers=1 model.num_heads=11 model.d_ff=29 "
-    "data.eval_tokens=700 schedule.warmup_steps=2 batch_size=5 eval_every=10 checkpoint_every=100000 device=cpu"
-)
+TINY = [*TINY_FIELDS, "eval_every=10", "checkpoint_every=100000"]
 
 
 def test_launch_find_and_stop_twice(own_data, tmp_path):
-    folder = launch.launch("quickstart", [*TINY.split(), "num_steps=1000000"], own_data, tmp_path / "results")
+    folder = launch.launch("quickstart", [*TINY, "num_steps=1000000"], own_data, tmp_path / "results")
     deadline = time.monotonic() + 60
     while len(folder.rows()) < 20:
         assert time.monotonic() < deadline, launch.log_path(folder).read_text()
