@@ -14,6 +14,7 @@ import pydantic
 import yaml
 
 from core.config import RunConfig, to_dict
+from core.config.checks import inner_type
 from core.files import binary_blocks
 from core.presets import preset
 
@@ -53,10 +54,15 @@ def _read(path: str) -> dict[str, Any]:
     if "preset" in values:
         base = to_dict(preset(str(values.pop("preset"))))
         _check_keys(values, RunConfig, f"{path}: ")
-        for key, value in values.items():
-            base[key] = {**base[key], **value} if isinstance(base[key], dict) and isinstance(value, dict) else value
-        values = base
+        values = _merged(base, values)
     return values
+
+
+def _merged(base: Any, changes: Any) -> Any:
+    """Changes carried into groups of fields, however deep; anything else takes the place of what was there."""
+    if not (isinstance(base, dict) and isinstance(changes, dict)):
+        return changes
+    return {**base, **{key: _merged(base.get(key), value) for key, value in changes.items()}}
 
 
 def _override(values: dict[str, Any], word: str) -> None:
@@ -64,39 +70,48 @@ def _override(values: dict[str, Any], word: str) -> None:
     name, equals, text = word.partition("=")
     if not equals:
         raise ValueError(f"{word!r}: a field is set with name=value, such as optimizer.lr=3e-4")
-    kind = _field_type(name)
+    hint = _field_type(name)
+    kind = inner_type(hint)
     *path, last = name.split(".")
     target = values
     for part in path:
-        target = target.setdefault(part, {})
+        if target.get(part) is None:
+            target[part] = {}
+        target = target[part]
         if not isinstance(target, dict):
             raise ValueError(f"{part} is {target!r} in the file: a group of fields was expected")
     try:
         target[last] = text if kind is str else yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # ValueError: a date that there is not, a number of thousands of digits
         raise ValueError(f"{word!r}: {text!r} is not a value") from None
+    if dataclasses.is_dataclass(kind) and (kind is hint or target[last] is not None):
+        raise ValueError(f"{name!r} is a group of fields: set one of them, such as {_names(kind, name + '.')[0]}")
     if kind in (int, float) and isinstance(target[last], bool):
         raise ValueError(f"{name} is {text}: a number was expected")
 
 
-def _field_type(name: str) -> type:
-    """The type of a dotted field; an unknown one is refused with the nearest name."""
-    kind: Any = RunConfig
+def _field_type(name: str) -> Any:
+    """The type of a dotted field, `X | None` where it may be None; an unknown one is refused with the nearest name."""
+    hint: Any = RunConfig
     for part in name.split("."):
-        hints = typing.get_type_hints(kind) if dataclasses.is_dataclass(kind) else {}
+        hints = _fields(hint)
         if part not in hints:
             raise ValueError(f"there is no field {name!r}{_nearest(name)}")
-        kind = hints[part]
-    if dataclasses.is_dataclass(kind):
-        raise ValueError(f"{name!r} is a group of fields: set one of them, such as {_names(kind, name + '.')[0]}")
-    return kind
+        hint = hints[part]
+    return hint
 
 
-def _names(kind: type, prefix: str = "") -> list[str]:
+def _fields(hint: Any) -> dict[str, Any]:
+    """Names and types of the fields of a configuration, also one that may be None; nothing for any other type."""
+    kind = inner_type(hint)
+    return typing.get_type_hints(kind) if dataclasses.is_dataclass(kind) else {}
+
+
+def _names(hint: Any, prefix: str = "") -> list[str]:
     """The dotted names of all fields of a configuration."""
     names = []
-    for name, hint in typing.get_type_hints(kind).items():
-        names += _names(hint, f"{prefix}{name}.") if dataclasses.is_dataclass(hint) else [f"{prefix}{name}"]
+    for name, inner in _fields(hint).items():
+        names += _names(inner, f"{prefix}{name}.") or [f"{prefix}{name}"]
     return names
 
 
@@ -114,12 +129,12 @@ def _nearest(name: str) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def _check_keys(values: dict[str, Any], kind: type, origin: str, prefix: str = "") -> None:
-    hints = typing.get_type_hints(kind)
+def _check_keys(values: dict[str, Any], hint: Any, origin: str, prefix: str = "") -> None:
+    hints = _fields(hint)
     for key, value in values.items():
         if key not in hints:
             raise ValueError(f"{origin}there is no field {f'{prefix}{key}'!r}{_nearest(f'{prefix}{key}')}")
-        if dataclasses.is_dataclass(hints[key]) and isinstance(value, dict):
+        if _fields(hints[key]) and isinstance(value, dict):
             _check_keys(value, hints[key], origin, f"{prefix}{key}.")
 
 

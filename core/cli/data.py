@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from core.cli.options import DEFAULT_DATA, DataDir
-from core.presets import owt, quickstart, tinystories
+from core.presets.runs import owt, quickstart, tinystories
 
 if TYPE_CHECKING:
     from core.corpus.dataset import Dataset

@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from core.config import ModelConfig
+from core.config import ModelConfig, from_dict
 from core.inference.generate import generate
 from core.model.transformer import Transformer
 from core.tokenizer import Tokenizer
@@ -76,7 +76,7 @@ def load_run(
     if path is None:
         raise ValueError(f"{folder.path}: this run has no checkpoint yet")
     content = checkpoint.read_checkpoint(path)
-    model = Transformer(ModelConfig(**content["config"]["model"]))
+    model = Transformer(from_dict(ModelConfig, content["config"]["model"]))
     model.to(device=device, dtype=getattr(torch, content["config"]["dtype"]))
     checkpoint.load_weights(path, model)
     return LoadedRun(model, Tokenizer.load(folder.tokenizer), folder.description()["document_start"])

@@ -7,30 +7,36 @@ from core.config import ModelConfig
 from core.model import functional
 from core.model.layers import Linear
 
+RotaryAngles = tuple[Tensor, Tensor]
+"""Cosines and sines, each `seq pair`, from `functional.rotary_angles`."""
+
 
 class CausalSelfAttention(nn.Module):
     """Every position mixes values of itself and of earlier positions, in `num_heads` independent heads.
 
+    With fewer key and value heads than query heads, each of the former serves a group of consecutive query heads.
+
     Reference:
         Vaswani et al. (2017), section 3.2.2, arXiv:1706.03762: W^Q, W^K, W^V, W^O are our `q_proj` ... `o_proj`.
+        Groups: Ainslie et al. (2023), section 2.2, arXiv:2305.13245.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.num_heads = config.num_heads
+        self.d_head = config.d_head
         self.written_out = config.attention == "written_out"
-        self.q_proj = Linear(config.d_model, config.d_model)
-        self.k_proj = Linear(config.d_model, config.d_model)
-        self.v_proj = Linear(config.d_model, config.d_model)
-        self.o_proj = Linear(config.d_model, config.d_model)
+        query_width, key_width = config.num_heads * config.d_head, config.kv_heads * config.d_head
+        self.q_proj = Linear(config.d_model, query_width)
+        self.k_proj = Linear(config.d_model, key_width)
+        self.v_proj = Linear(config.d_model, key_width)
+        self.o_proj = Linear(query_width, config.d_model)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    def forward(self, x: Tensor, angles: RotaryAngles | None) -> Tensor:
         """Attend within each sequence.
 
         Args:
             x: `batch seq d_model`.
-            cos: `seq pair`, from `functional.rotary_angles`.
-            sin: `seq pair`.
+            angles: Of the positions of x; None leaves queries and keys without positions.
 
         Returns:
             `batch seq d_model`.
@@ -38,13 +44,17 @@ class CausalSelfAttention(nn.Module):
         # batch seq (head d_head) -> batch head seq d_head and back. In plain torch: einx traces every new shape anew,
         # 11 ms each, and in generation every length is new (24 ms a token with it, 2 ms without).
         query, key, value = (
-            projection(x).unflatten(-1, (self.num_heads, -1)).transpose(-3, -2)
+            projection(x).unflatten(-1, (-1, self.d_head)).transpose(-3, -2)
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
-        query, key = functional.apply_rotary(query, cos, sin), functional.apply_rotary(key, cos, sin)
+        if angles is not None:
+            query, key = functional.apply_rotary(query, *angles), functional.apply_rotary(key, *angles)
+        group = query.shape[-3] // key.shape[-3]
         if self.written_out:
+            if group > 1:
+                key, value = (shared.repeat_interleave(group, dim=-3) for shared in (key, value))
             seq = x.shape[-2]
             mixed = functional.attention(query, key, value, functional.causal_mask(seq, seq, x.device))
         else:
-            mixed = scaled_dot_product_attention(query, key, value, is_causal=True)
+            mixed = scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=group > 1)
         return self.o_proj(mixed.transpose(-3, -2).flatten(-2))

@@ -71,6 +71,15 @@ def silu(x: Tensor) -> Tensor:
     return x * torch.sigmoid(x)
 
 
+def relu2(x: Tensor) -> Tensor:
+    """max(x, 0)^2, element by element.
+
+    Reference:
+        So et al. (2021), section 4, arXiv:2109.08668 (Primer).
+    """
+    return x.clamp_min(0).square()
+
+
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     """silu(gate) * up: the hidden layer of a gated feed-forward.
 
@@ -139,7 +148,8 @@ def softmax(x: Tensor) -> Tensor:
         `... key`, in the dtype of `x`.
     """
     wide = _at_least_float32(x)
-    exponential = torch.exp(wide - wide.amax(dim=-1, keepdim=True))
+    # The shift changes nothing, so no gradient goes through it: without `detach` autograd would keep `wide` for it.
+    exponential = torch.exp(wide - wide.detach().amax(dim=-1, keepdim=True))
     return (exponential / exponential.sum(dim=-1, keepdim=True)).to(x.dtype)
 
 
@@ -192,6 +202,6 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
         `...`, one loss per target in at least float32 (take `.mean()` for training).
     """
     wide = _at_least_float32(logits)
-    shifted = wide - wide.amax(dim=-1, keepdim=True)
+    shifted = wide - wide.detach().amax(dim=-1, keepdim=True)  # as in softmax: no gradient goes through the shift
     log_normaliser = shifted.exp().sum(dim=-1).log()
     return log_normaliser - shifted.gather(-1, targets[..., None]).squeeze(-1)

@@ -1,7 +1,7 @@
 """Modules that hold the model's parameters, each a thin shell around one function of `functional`."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -85,6 +85,14 @@ class RMSNorm(nn.Module):
         return functional.rms_norm(x, self.gain, self.eps)
 
 
+class Identity(nn.Module):
+    """x unchanged: where a configuration has no norm."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`... -> ...`."""
+        return x
+
+
 class SwiGLUFeedForward(nn.Module):
     """down(silu(gate x) * up x): three matrices."""
 
@@ -99,17 +107,22 @@ class SwiGLUFeedForward(nn.Module):
         return self.down_proj(functional.swiglu(self.gate_proj(x), self.up_proj(x)))
 
 
-class SiLUFeedForward(nn.Module):
-    """down(silu(up x)): two matrices, no gate."""
+class UngatedFeedForward(nn.Module):
+    """down(f(up x)): two matrices, no gate; f is SiLU or ReLU^2."""
 
-    def __init__(self, d_model: int, d_ff: int) -> None:
+    def __init__(self, d_model: int, d_ff: int, activation: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.up_proj = Linear(d_model, d_ff)
         self.down_proj = Linear(d_ff, d_model)
+        self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
         """`... d_model -> ... d_model`."""
-        return self.down_proj(functional.silu(self.up_proj(x)))
+        return self.down_proj(self.activation(self.up_proj(x)))
 
 
-FEED_FORWARD = {"swiglu": SwiGLUFeedForward, "silu": SiLUFeedForward}
+def feed_forward(kind: str, d_model: int, d_ff: int) -> nn.Module:
+    """The feed-forward of a configuration's `feed_forward`."""
+    if kind == "swiglu":
+        return SwiGLUFeedForward(d_model, d_ff)
+    return UngatedFeedForward(d_model, d_ff, {"silu": functional.silu, "relu2": functional.relu2}[kind])

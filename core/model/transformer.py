@@ -1,31 +1,60 @@
-"""The language model: embedding, pre-norm blocks, final norm, output head."""
+"""The language model: embedding, blocks, final norm, output head."""
 
 import torch
 from torch import Tensor, nn
 
 from core.config import ModelConfig
 from core.model import functional
-from core.model.attention import CausalSelfAttention
-from core.model.layers import FEED_FORWARD, Embedding, Linear, RMSNorm, initialise
+from core.model.attention import CausalSelfAttention, RotaryAngles
+from core.model.layers import Embedding, Identity, Linear, RMSNorm, feed_forward, initialise
+
+NOT_BUILT = {
+    "feed_forward": ("gelu",),
+    "norm": ("layer_norm",),
+    "positions": ("learned",),
+    "bias": (True,),
+    "qk_norm": (True,),
+    "attention": ("flash",),
+}
+
+
+def check_buildable(config: ModelConfig) -> None:
+    """Raise ValueError that names the first field which only accounting understands."""
+    for name, values in NOT_BUILT.items():
+        if (value := getattr(config, name)) in values:
+            raise ValueError(f"{name} is {value!r}: core.model does not build that (accounting describes it)")
+    for name in ("experts", "latent"):
+        if getattr(config, name) is not None:
+            raise ValueError(f"{name} is given: core.model does not build that (accounting describes it)")
+
+
+def _norm(config: ModelConfig) -> nn.Module:
+    return Identity() if config.norm_placement == "none" else RMSNorm(config.d_model, config.norm_eps)
 
 
 class TransformerBlock(nn.Module):
-    """x + attention(norm(x)), then x + feed_forward(norm(x)): pre-norm, two residual branches.
+    """Two residual branches, attention and feed-forward, with their norms before, behind the sum, or without.
+
+        pre: x + f(norm(x))        post: norm(x + f(x))        none: x + f(x)
 
     Reference:
-        Xiong et al. (2020), figure 1b, arXiv:2002.04745.
+        Xiong et al. (2020), figure 1: (b) is `pre`, (a) is `post`, arXiv:2002.04745.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.attention_norm = RMSNorm(config.d_model, config.norm_eps)
+        self.post_norm = config.norm_placement == "post"
+        self.attention_norm = _norm(config)
         self.attention = CausalSelfAttention(config)
-        self.feed_forward_norm = RMSNorm(config.d_model, config.norm_eps)
-        self.feed_forward = FEED_FORWARD[config.feed_forward](config.d_model, config.d_ff)
+        self.feed_forward_norm = _norm(config)
+        self.feed_forward = feed_forward(config.feed_forward, config.d_model, config.d_ff)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    def forward(self, x: Tensor, angles: RotaryAngles | None) -> Tensor:
         """`batch seq d_model -> batch seq d_model`."""
-        x = x + self.attention(self.attention_norm(x), cos, sin)
+        if self.post_norm:
+            x = self.attention_norm(x + self.attention(x, angles))
+            return self.feed_forward_norm(x + self.feed_forward(x))
+        x = x + self.attention(self.attention_norm(x), angles)
         return x + self.feed_forward(self.feed_forward_norm(x))
 
 
@@ -35,14 +64,18 @@ class Transformer(nn.Module):
     Args:
         config: The architecture.
         seed: Initial weights are a function of it and the architecture alone.
+
+    Raises:
+        ValueError: If the configuration describes what is not built here; the message names the field.
     """
 
     def __init__(self, config: ModelConfig, seed: int = 0) -> None:
         super().__init__()
+        check_buildable(config)
         self.config = config
         self.embedding = Embedding(config.vocab_size, config.d_model)
         self.blocks = nn.ModuleList(TransformerBlock(config) for _ in range(config.num_layers))
-        self.final_norm = RMSNorm(config.d_model, config.norm_eps)
+        self.final_norm = _norm(config) if config.norm_placement == "pre" else Identity()
         self.lm_head = Linear(config.d_model, config.vocab_size)
         if config.tie_embeddings:
             # As the head, not as the embedding: unit-variance rows would start the logits d_model times too wide.
@@ -59,10 +92,12 @@ class Transformer(nn.Module):
             `batch seq d_model`.
         """
         x = self.embedding(ids)
-        positions = torch.arange(ids.shape[-1], device=ids.device)
-        cos, sin = functional.rotary_angles(positions, self.config.d_head, self.config.rope_theta, x.dtype)
+        angles = None
+        if self.config.positions == "rope":
+            positions = torch.arange(ids.shape[-1], device=ids.device)
+            angles = functional.rotary_angles(positions, self.config.d_head, self.config.rope_theta, x.dtype)
         for block in self.blocks:
-            x = block(x, cos, sin)
+            x = block(x, angles)
         return self.final_norm(x)
 
     def forward(self, ids: Tensor) -> Tensor:

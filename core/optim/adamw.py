@@ -71,4 +71,5 @@ class AdamW(torch.optim.Optimizer):
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 denominator = (mean_square / (1 - beta2**step)).sqrt_().add_(group["eps"])
                 parameter.addcdiv_(mean, denominator, value=-group["lr"] / (1 - beta1**step))
+                del denominator  # or it would live on while the next parameter's is formed
         return loss

@@ -11,8 +11,6 @@ import yaml
 from tiny_run import TINY_FIELDS
 
 from core.cli.app import main
-from core.cli.configuration import load_config, to_yaml
-from core.presets import PRESETS, preset
 from core.tokenizer import Tokenizer
 
 TINY = [*TINY_FIELDS, "num_steps=6", "eval_every=3", "checkpoint_every=3"]
@@ -73,23 +71,6 @@ def test_dry_run_prints_everything_and_writes_nothing(workbook, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_configuration_survives_yaml_and_json(name, tmp_path):
-    config = preset(name)
-    (tmp_path / "run.yaml").write_text(to_yaml(config))
-    assert load_config(str(tmp_path / "run.yaml")) == config
-    (tmp_path / "run.json").write_text(json.dumps(yaml.safe_load(to_yaml(config))))
-    assert load_config(str(tmp_path / "run.json")) == config
-
-
-def test_file_may_start_from_a_preset(tmp_path):
-    (tmp_path / "mine.yaml").write_text("preset: tinystories\nname: mine\noptimizer:\n  lr: 2e-3\n")
-    config = load_config(str(tmp_path / "mine.yaml"), ["model.num_layers=2", "optimizer.betas=[0.8, 0.9]"])
-    assert (config.name, config.optimizer.lr, config.model.num_layers) == ("mine", 2e-3, 2)
-    assert config.optimizer.betas == (0.8, 0.9)
-    assert config.optimizer.weight_decay == preset("tinystories").optimizer.weight_decay
-
-
 BAD_CONFIGURATIONS = {
     "optimizer.lrr=1": "no field 'optimizer.lrr'; did you mean optimizer.lr?",
     "optimiser.lr=1": "no field 'optimiser.lr'; did you mean optimizer.lr?",
@@ -105,6 +86,19 @@ BAD_CONFIGURATIONS = {
     "schedule.kind=step": "schedule.kind is 'step'",
     "schedule.warmup_steps=99999": "schedule.warmup_steps 99999",
     "data.dataset=../x": "dataset is '../x'",
+    "model.num_kv_heads=3": "num_heads 4 is not divisible by num_kv_heads 3",
+    "model.num_kv_heads=all": "model.num_kv_heads is 'all'",
+    "model.num_kv_heads=true": "model.num_kv_heads is true: a number was expected",
+    "model.num_kv_head=2": "no field 'model.num_kv_head'; did you mean model.num_kv_heads?",
+    "model.d_ff=null": "model.d_ff is None",
+    "model.d_ff=9223372036854775808": "d_ff is 9223372036854775808: it must be below 2^63",
+    "model.norm_placement=2024-13-45": "'2024-13-45' is not a value",
+    "model.experts=8": "'model.experts' is a group of fields: set one of them, such as model.experts.num_experts",
+    "model.experts.num_experts=8": "model.experts.experts_per_token: field required",
+    "model.experts.num_expert=8": "no field 'model.experts.num_expert'; did you mean model.experts.num_experts?",
+    "experts_per_token=2": "no field 'experts_per_token'; did you mean model.experts.experts_per_token?",
+    "latent.d_rope=4": "no field 'latent.d_rope'; did you mean model.latent.d_rope?",
+    "model.d_ff.width=4": "no field 'model.d_ff.width'; did you mean model.d_ff?",
 }
 
 

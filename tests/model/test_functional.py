@@ -74,6 +74,23 @@ def test_silu():
     exactly(functional.silu(x), oracle.silu(x))
 
 
+def test_relu2_and_its_gradient():
+    ours = torch.cat(
+        [normal(BATCH, D_HEAD).flatten() * 5, torch.tensor([-1e200, -1e4, -0.0, 0.0, 1e4, 1e150]).double()]
+    )
+    ours.requires_grad_()
+    theirs = ours.detach().clone().requires_grad_()
+    up = normal(*ours.shape, seed=1)
+    actual, expected = functional.relu2(ours), oracle.relu(theirs) ** 2
+    exactly(actual, expected)
+    actual.backward(up)
+    expected.backward(up)
+    exactly(ours.grad, theirs.grad)
+    assert (ours.grad[ours <= 0] == 0).all()
+    at_the_ends = functional.relu2(torch.tensor([-math.inf, 1e200, math.inf, math.nan]).double())
+    assert_close(at_the_ends.tolist(), [0.0, math.inf, math.inf, math.nan], equal_nan=True, rtol=0, atol=0)
+
+
 def test_swiglu_gates_its_first_argument():
     gate, up = normal(BATCH, D_HEAD), normal(BATCH, D_HEAD, seed=1)
     exactly(functional.swiglu(gate, up), oracle.silu(gate) * up)
@@ -84,6 +101,20 @@ def test_swiglu_gates_its_first_argument():
 def test_softmax(shift, scale):
     x = scale * normal(BATCH, QUERIES, KEYS) + shift
     exactly(functional.softmax(x), torch.softmax(x, dim=-1))
+
+
+@pytest.mark.parametrize("shift", [0.0, 1000.0, -1000.0])
+@pytest.mark.parametrize("scale", [0.0, 1.0, 300.0])
+def test_the_gradient_of_softmax_needs_none_through_the_shift(shift, scale):
+    # scale 0: every entry is the maximum, which would share its gradient out among them.
+    ours = scale * normal(BATCH, QUERIES, KEYS) + shift
+    ours[0, 0, 3:] = ours[1, 2, ::2] = -math.inf
+    ours.requires_grad_()
+    theirs = ours.detach().clone().requires_grad_()
+    up = normal(BATCH, QUERIES, KEYS, seed=1)
+    functional.softmax(ours).backward(up)
+    torch.softmax(theirs, dim=-1).backward(up)
+    assert_close(ours.grad, theirs.grad, rtol=1e-12, atol=1e-14)
 
 
 def test_softmax_gives_masked_entries_exactly_nothing():

@@ -1,22 +1,20 @@
 """Our Transformer against Hugging Face's Llama with the same weights."""
 
+import dataclasses
+
+import pytest
 import torch
+from tiny_model import BATCH, CONFIG, SEQ
 from torch.testing import assert_close
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from core.config import ModelConfig
 from core.model import functional
 from core.model.transformer import Transformer
 
-BATCH, SEQ = 2, 11
-CONFIG = ModelConfig(
-    vocab_size=53, context_length=13, d_model=30, num_layers=2, num_heads=3, d_ff=37, rope_theta=500.0, norm_eps=0.03
-)
 
-
-def halves_from_interleaved(weight):
+def halves_from_interleaved(weight, d_head):
     """Rows of each head reordered: our pair (2 i, 2 i + 1) is Llama's (i, i + d_head / 2)."""
-    return weight.unflatten(0, (CONFIG.num_heads, CONFIG.d_head // 2, 2)).transpose(1, 2).flatten(0, 2)
+    return weight.unflatten(0, (-1, d_head // 2, 2)).transpose(1, 2).flatten(0, 2)
 
 
 def llama_weights(model):
@@ -34,34 +32,45 @@ def llama_weights(model):
                 state[f"model.layers.{layer}.{names[part]}.weight"] = parameter
             else:
                 turned = leaf in ("q_proj", "k_proj")
-                weight = halves_from_interleaved(parameter) if turned else parameter
+                weight = halves_from_interleaved(parameter, model.config.d_head) if turned else parameter
                 state[f"model.layers.{layer}.{parts[part]}.{leaf}.weight"] = weight
     return {name: weight.detach() for name, weight in state.items()}
 
 
-def test_equals_a_hugging_face_llama_with_the_same_weights():
-    ours = Transformer(CONFIG, seed=3).double()
+MODELS = {
+    "llama": {},
+    "grouped": {"num_heads": 15, "num_kv_heads": 5},
+    "grouped, wide heads, tied": {"num_heads": 6, "num_kv_heads": 2, "head_dim": 8, "tie_embeddings": True},
+}
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "written_out"])
+@pytest.mark.parametrize("changes", MODELS.values(), ids=MODELS)
+def test_equals_a_hugging_face_llama_with_the_same_weights(changes, attention):
+    config = dataclasses.replace(CONFIG, attention=attention, **changes)
+    ours = Transformer(config, seed=3).double()
     generator = torch.Generator().manual_seed(13)
     for name, parameter in ours.named_parameters():
         if name.endswith("gain"):
             parameter.data.uniform_(0.5, 2.0, generator=generator)
     theirs = LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=CONFIG.vocab_size,
-            hidden_size=CONFIG.d_model,
-            intermediate_size=CONFIG.d_ff,
-            num_hidden_layers=CONFIG.num_layers,
-            num_attention_heads=CONFIG.num_heads,
-            num_key_value_heads=CONFIG.num_heads,
-            max_position_embeddings=CONFIG.context_length,
-            rms_norm_eps=CONFIG.norm_eps,
-            rope_parameters={"rope_type": "default", "rope_theta": CONFIG.rope_theta},
-            tie_word_embeddings=False,
+            vocab_size=config.vocab_size,
+            hidden_size=config.d_model,
+            intermediate_size=config.d_ff,
+            num_hidden_layers=config.num_layers,
+            num_attention_heads=config.num_heads,
+            num_key_value_heads=config.kv_heads,
+            head_dim=config.d_head,
+            max_position_embeddings=config.context_length,
+            rms_norm_eps=config.norm_eps,
+            rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
+            tie_word_embeddings=config.tie_embeddings,
             attn_implementation="eager",
         )
     ).double()
     theirs.load_state_dict(llama_weights(ours), strict=True)
-    ids = torch.randint(CONFIG.vocab_size, (BATCH, SEQ), generator=generator)
+    ids = torch.randint(config.vocab_size, (BATCH, SEQ), generator=generator)
     with torch.no_grad():
         logits = ours(ids)
         answer = theirs.eval()(ids, labels=ids)

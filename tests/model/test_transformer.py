@@ -1,45 +1,23 @@
 import ast
 import copy
-import dataclasses
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as oracle
+from tiny_model import CONFIG, IDS, IMPLEMENTATIONS, SEQ, VARIANTS, build, by_hand, gradients
 from torch.testing import assert_close
 
-from core.config import ModelConfig
 from core.model import functional
-from core.model.transformer import Transformer
 
-BATCH, SEQ = 2, 11
-CONFIG = ModelConfig(
-    vocab_size=53, context_length=13, d_model=30, num_layers=2, num_heads=3, d_ff=37, rope_theta=500.0, norm_eps=0.03
-)
-IDS = torch.randint(CONFIG.vocab_size, (BATCH, SEQ), generator=torch.Generator().manual_seed(5))
-TARGETS = torch.randint(CONFIG.vocab_size, (BATCH, SEQ), generator=torch.Generator().manual_seed(7))
-IMPLEMENTATIONS = ["sdpa", "written_out"]
+every_variant = pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
 
 
-def build(seed=3, **changes):
-    """A float64 model whose gains are not all one."""
-    model = Transformer(dataclasses.replace(CONFIG, **changes), seed).double()
-    generator = torch.Generator().manual_seed(13)
-    for name, parameter in model.named_parameters():
-        if name.endswith("gain"):
-            parameter.data.uniform_(0.5, 2.0, generator=generator)
-    return model
-
-
-def gradients(model):
-    functional.cross_entropy(model(IDS), TARGETS).mean().backward()
-    return {name: parameter.grad for name, parameter in model.named_parameters()}
-
-
+@every_variant
 @pytest.mark.parametrize("attention", IMPLEMENTATIONS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_token_changes_nothing_before_it_bit_for_bit(attention, dtype):
-    model = build(attention=attention).to(dtype)
+def test_a_token_changes_nothing_before_it_bit_for_bit(changes, attention, dtype):
+    model = build(attention=attention, **changes).to(dtype)
     with torch.no_grad():
         before = model(IDS)
         for place in range(SEQ):
@@ -50,8 +28,9 @@ def test_a_token_changes_nothing_before_it_bit_for_bit(attention, dtype):
             assert (after[:, place:] != before[:, place:]).any(dim=-1).all()
 
 
-def test_both_attention_implementations_are_equal():
-    models = [build(attention=attention) for attention in IMPLEMENTATIONS]
+@every_variant
+def test_both_attention_implementations_are_equal(changes):
+    models = [build(attention=attention, **changes) for attention in IMPLEMENTATIONS]
     with torch.no_grad():
         assert_close(models[0](IDS), models[1](IDS), rtol=1e-12, atol=1e-12)
     first, second = map(gradients, models)
@@ -97,49 +76,15 @@ def test_hidden_is_what_the_head_reads():
     assert_close(model(IDS), oracle.linear(model.hidden(IDS), model.lm_head.weight), rtol=1e-12, atol=1e-12)
 
 
-def by_hand(model, ids, feed_forward):
-    """The same Transformer from torch's own functions, rotary positions as complex numbers."""
-    config, seq = model.config, ids.shape[-1]
-    pairs = torch.arange(config.d_head // 2, dtype=torch.float64)
-    angles = torch.arange(seq)[:, None] * config.rope_theta ** (-2 * pairs / config.d_head)
-    turn = torch.polar(torch.ones_like(angles), angles)
-
-    def heads(x):
-        return x.view(*x.shape[:-1], config.num_heads, config.d_head).transpose(1, 2)
-
-    def rotated(x):
-        return torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (-1, 2)).contiguous()) * turn).flatten(-2)
-
-    def norm(x, module):
-        return oracle.rms_norm(x, (config.d_model,), module.gain, config.norm_eps)
-
-    x = oracle.embedding(ids, model.embedding.weight)
-    for block in model.blocks:
-        y, attention = norm(x, block.attention_norm), block.attention
-        query, key, value = (
-            heads(oracle.linear(y, projection.weight))
-            for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
-        )
-        mixed = oracle.scaled_dot_product_attention(rotated(query), rotated(key), value, is_causal=True)
-        x = x + oracle.linear(mixed.transpose(1, 2).flatten(-2), attention.o_proj.weight)
-        x = x + feed_forward(block.feed_forward, norm(x, block.feed_forward_norm))
-    return oracle.linear(norm(x, model.final_norm), model.lm_head.weight)
-
-
-def silu_by_hand(module, x):
-    return oracle.linear(oracle.silu(oracle.linear(x, module.up_proj.weight)), module.down_proj.weight)
-
-
-def swiglu_by_hand(module, x):
-    gated = oracle.silu(oracle.linear(x, module.gate_proj.weight)) * oracle.linear(x, module.up_proj.weight)
-    return oracle.linear(gated, module.down_proj.weight)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize(("feed_forward", "oracle_of_it"), [("silu", silu_by_hand), ("swiglu", swiglu_by_hand)])
-def test_equals_the_same_model_written_with_torchs_functions(feed_forward, oracle_of_it):
-    model = build(feed_forward=feed_forward)
-    assert_close(model(IDS), by_hand(model, IDS, oracle_of_it), rtol=1e-11, atol=1e-11)
+@every_variant
+@pytest.mark.parametrize("attention", IMPLEMENTATIONS)
+def test_equals_the_same_model_written_with_torchs_functions(changes, attention):
+    model = build(attention=attention, **changes)
+    with torch.no_grad():
+        assert_close(model(IDS), by_hand(model, IDS), rtol=1e-11, atol=1e-11)
+    expected = gradients(model, lambda ids: by_hand(model, ids))
+    for name, gradient in gradients(model).items():
+        assert_close(gradient, expected[name], rtol=1e-9, atol=1e-13, msg=lambda text, name=name: f"{name}: {text}")
 
 
 @torch.no_grad()

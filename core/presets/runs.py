@@ -1,7 +1,6 @@
-"""Named models and runs: functions that return complete configurations."""
+"""Runs of this workbook: functions that return complete configurations."""
 
 import dataclasses
-import difflib
 from collections.abc import Callable
 
 from core.config import DataConfig, ModelConfig, OptimizerConfig, RunConfig, ScheduleConfig
@@ -26,7 +25,7 @@ def quickstart() -> RunConfig:
 def tinystories() -> RunConfig:
     """The base model of CS336's first assignment, on TinyStories: 327,680,000 tokens."""
     model = _model(10_000, 256, d_model=512, d_ff=1344, num_layers=4, num_heads=16)
-    return _run("tinystories", "tinystories", model, batch_size=128, num_steps=10_000)
+    return standard_run("tinystories", "tinystories", model, batch_size=128, num_steps=10_000)
 
 
 def owt(size: str) -> RunConfig:
@@ -38,7 +37,7 @@ def owt(size: str) -> RunConfig:
         "large": (1280, 5120, 36, 20),
     }[size]
     model = _model(32_000, 256, d_model=d_model, d_ff=d_ff, num_layers=num_layers, num_heads=num_heads)
-    return _run(f"owt-{size}", "owt", model, batch_size=64, num_steps=20_000)
+    return standard_run(f"owt-{size}", "owt", model, batch_size=64, num_steps=20_000)
 
 
 def cs336_gpt2(size: str) -> RunConfig:
@@ -53,7 +52,7 @@ def cs336_gpt2(size: str) -> RunConfig:
         _model(50_257, 1024, d_model=d_model, d_ff=4 * d_model, num_layers=num_layers, num_heads=num_heads),
         feed_forward="silu",
     )
-    return _run(f"cs336-gpt2-{size}", "owt", model, batch_size=16, num_steps=20_000)
+    return standard_run(f"cs336-gpt2-{size}", "owt", model, batch_size=16, num_steps=20_000)
 
 
 def leaderboard() -> RunConfig:
@@ -61,7 +60,7 @@ def leaderboard() -> RunConfig:
     model = dataclasses.replace(
         _model(32_000, 512, d_model=1280, d_ff=3456, num_layers=12, num_heads=16), tie_embeddings=True
     )
-    return _run("leaderboard", "owt", model, batch_size=64, num_steps=20_000)
+    return standard_run("leaderboard", "owt", model, batch_size=64, num_steps=20_000)
 
 
 def _model(
@@ -77,7 +76,7 @@ def _model(
     )
 
 
-def _run(name: str, dataset: str, model: ModelConfig, *, batch_size: int, num_steps: int) -> RunConfig:
+def standard_run(name: str, dataset: str, model: ModelConfig, *, batch_size: int, num_steps: int) -> RunConfig:
     """What the larger runs share: cosine to a tenth of the peak after 5 % of warm-up."""
     return RunConfig(
         name=name,
@@ -92,23 +91,10 @@ def _run(name: str, dataset: str, model: ModelConfig, *, batch_size: int, num_st
     )
 
 
-PRESETS: dict[str, Callable[[], RunConfig]] = {
+RUNS: dict[str, Callable[[], RunConfig]] = {
     "quickstart": quickstart,
     "tinystories": tinystories,
     **{f"owt-{size}": lambda size=size: owt(size) for size in ("tiny", "small", "medium", "large")},
     **{f"cs336-gpt2-{size}": lambda size=size: cs336_gpt2(size) for size in ("small", "medium", "large", "xl")},
     "leaderboard": leaderboard,
 }
-
-
-def preset(name: str) -> RunConfig:
-    """The run of this name.
-
-    Raises:
-        ValueError: If there is none; the message names the nearest.
-    """
-    if name not in PRESETS:
-        near = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0.4)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"{name!r} is neither a preset nor a file{hint} (presets: {', '.join(PRESETS)})")
-    return PRESETS[name]()
