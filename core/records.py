@@ -84,3 +84,67 @@ class SampleRow:
     top_k: int | None
     top_p: float | None
     seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceRow:
+    """One quantity measured on one device, table `devices`: a rate of matrix products, of copies, or the like."""
+
+    device_id: str
+    device: str
+    device_name: str
+    num_threads: int
+    quantity: str
+    """`gemm` (a square matrix product), `copy` (within the device's memory), `launch` (an addition to one element) or
+    `memory` (how much there is)."""
+    dtype: str | None
+    """Of the inputs; `tf32` is float32 rounded to 10 bits of mantissa."""
+    accumulate_dtype: str | None
+    """In which torch asks for the sums of a matrix product."""
+    size: int | None
+    """Elements along an edge of the matrices (`gemm`), of each array (`copy`) or in all (`launch`)."""
+    median_s: float | None
+    """Of one operation, over blocks."""
+    iqr_s: float | None
+    """Interquartile range; null for a single block."""
+    blocks: int | None
+    """How many blocks of operations were timed, in several rounds among the other quantities."""
+    value: float
+    """What follows from the median."""
+    unit: str
+    """`FLOP/s`, `B/s` (bytes read and bytes written added), `s` or `B`."""
+    torch_version: str
+    git_commit: str | None
+    utc: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryRow:
+    """Predicted beside measured memory of one training step, table `memory`; bytes are of the whole device."""
+
+    bench_id: str
+    """Of the measurement that it belongs to; the file's name."""
+    device: str
+    device_name: str
+    case: str
+    """What of memory the workload is full of, and how it departs from the usual."""
+    config_json: str
+    """Of the model."""
+    batch_size: int
+    seq: int
+    precision: str
+    optimizer: str
+    checkpointing: bool
+    predicted_bytes: int
+    """At the peak: parameters, optimizer state, gradients, saved activations, temporaries."""
+    predicted_moment: str
+    """In which operation of the step the peak is expected."""
+    measured_bytes: int
+    parameter_bytes: int
+    optimizer_bytes: int
+    saved_predicted_bytes: int
+    """Kept from forward to backward, parameters left out."""
+    saved_measured_bytes: int
+    torch_version: str
+    git_commit: str | None
+    utc: str

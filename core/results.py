@@ -1,19 +1,21 @@
-"""Reading and writing `results/`: one immutable parquet file per run and table."""
+"""Reading and writing `results/`: one immutable parquet file per run (or other subject) and table."""
 
 import dataclasses
 import os
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from core.files import atomic_path
-from core.records import RunRow, SampleRow, StepRow
+from core.records import DeviceRow, MemoryRow, RunRow, SampleRow, StepRow
 
-TABLES: dict[str, type] = {"runs": RunRow, "steps": StepRow, "samples": SampleRow}
+RUN_TABLES: dict[str, type] = {"runs": RunRow, "steps": StepRow, "samples": SampleRow}
+"""What a run writes, in files of its id."""
+TABLES: dict[str, type] = {**RUN_TABLES, "devices": DeviceRow, "memory": MemoryRow}
 
 _DTYPES = {str: pl.String, int: pl.Int64, float: pl.Float64, bool: pl.Boolean}
 
@@ -37,9 +39,9 @@ def table_path(results_dir: str | os.PathLike[str], table: str, run_id: str) -> 
     return Path(results_dir) / table / f"{run_id}.parquet"
 
 
-def check_writable(results_dir: str | os.PathLike[str]) -> None:
-    """Raise OSError unless tables can be written there; better now than after a week of training."""
-    for table in TABLES:
+def check_writable(results_dir: str | os.PathLike[str], tables: Iterable[str] = RUN_TABLES) -> None:
+    """Raise OSError unless these tables can be written there; better now than after a week of training."""
+    for table in tables:
         probe = Path(results_dir) / table / ".writable"
         with atomic_path(probe):
             pass

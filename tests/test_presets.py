@@ -2,6 +2,7 @@ import pytest
 
 from core.config import RunConfig
 from core.presets import PRESETS, preset
+from core.presets.published import PUBLISHED
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -14,13 +15,22 @@ def test_a_preset_is_the_run_of_its_name(name):
 
 
 def test_the_names():
-    assert set(PRESETS) == {
+    assert list(PRESETS) == [
         "quickstart",
         "tinystories",
         *(f"owt-{size}" for size in ("tiny", "small", "medium", "large")),
         *(f"cs336-gpt2-{size}" for size in ("small", "medium", "large", "xl")),
         "leaderboard",
-    }
+        "gpt2",
+        *(f"gpt2-{size}" for size in ("medium", "large", "xl")),
+        *(f"llama-2-{size}" for size in ("7b", "13b", "70b")),
+        *(f"llama-3-{size}" for size in ("8b", "70b", "405b")),
+        *(f"llama-3.2-{size}" for size in ("1b", "3b")),
+        "mixtral-8x7b",
+        "qwen3-30b-a3b",
+        "qwen3-235b-a22b",
+        "deepseek-v3",
+    ]
 
 
 def shape(name):
@@ -71,9 +81,24 @@ def test_tinystories():
     assert config.batch_tokens * config.num_steps == 327_680_000
 
 
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_model_has_the_recipe_of_the_larger_runs(name):
+    config, larger = preset(name), preset("leaderboard")
+    assert config.model == PUBLISHED[name]
+    assert (config.optimizer, config.schedule) == (larger.optimizer, larger.schedule)
+    assert config.batch_tokens == config.model.context_length
+
+
 @pytest.mark.parametrize(
     ("name", "nearest"),
-    [("quikstart", "quickstart"), ("owt_small", "owt-small"), ("gpt2-xl", "cs336-gpt2-xl"), ("tiny", "owt-tiny")],
+    [
+        ("quikstart", "quickstart"),
+        ("owt_small", "owt-small"),
+        ("gpt2_xl", "gpt2-xl"),
+        ("cs336-gpt-xl", "cs336-gpt2-xl"),
+        ("llama3-8b", "llama-3-8b"),
+        ("deepseek", "deepseek-v3"),
+    ],
 )
 def test_an_unknown_preset_is_answered_with_the_nearest(name, nearest):
     with pytest.raises(ValueError, match=rf"{name!r} .*did you mean {nearest}\?"):

@@ -28,7 +28,7 @@ def test_the_two_commands_install_and_run():
 def test_command_has_its_options(command):
     words = shlex.split(command)
     path = [word for word in words[1:3] if re.fullmatch(r"[a-z]+", word)]
-    path = path[: 2 if words[1] in ("data", "tokenizer") else 1]
+    path = path[: 2 if words[1] in ("data", "tokenizer", "device", "bench") else 1]
     done = subprocess.run(
         [sys.executable, "-m", "core", *path, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -42,7 +42,7 @@ def test_configurations_shown_can_be_loaded(tmp_path):
     assert load_config(str(tmp_path / "wider.yaml")).model.d_model == 768
     for command in COMMANDS:
         words = shlex.split(command)
-        if words[1] == "train" and words[2] in PRESETS:
+        if words[1] in ("train", "account") and words[2] in PRESETS:
             fields = [word for word in words[3:] if "=" in word and not word.startswith("--")]
             assert load_config(words[2], fields).name
 

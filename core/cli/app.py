@@ -6,7 +6,7 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from core.cli import data, generate, quickstart, tokenizer, train
+from core.cli import account, bench, data, device, generate, publish, quickstart, tokenizer, train
 
 app = typer.Typer(
     name="workbook",
@@ -19,6 +19,10 @@ app = typer.Typer(
 app.command("quickstart")(quickstart.quickstart)
 app.add_typer(data.app, name="data")
 app.add_typer(tokenizer.app, name="tokenizer")
+app.command("account")(account.account)
+app.add_typer(bench.app, name="bench")
+app.add_typer(device.app, name="device")
+app.command("publish")(publish.publish)
 app.command("train")(train.train)
 app.command("generate")(generate.generate)
 

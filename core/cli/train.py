@@ -67,6 +67,9 @@ def train(
         return
     config = dataclasses.replace(config, device=resolve_device(device or config.device))
     from core.corpus.dataset import dataset_folder, open_dataset
+    from core.model.transformer import check_buildable
+
+    check_buildable(config.model)  # before a data set is made for it
 
     folder = dataset_folder(data, config.data.dataset)
     built_in = config.data.dataset == STORIES and not (folder / "dataset.json").exists()
@@ -124,7 +127,7 @@ def train_and_sample(
         training.check_fits(config, dataset)  # before anything is forgotten
         results.check_writable(results_dir)
         shutil.rmtree(folder.path, ignore_errors=True)
-        for table in results.TABLES:
+        for table in results.RUN_TABLES:
             results.table_path(results_dir, table, run_id).unlink(missing_ok=True)
     standing = results.read_run(results_dir, run_id)
     # A row without a folder came from another machine (with the repository, say): here the run is still to be made.
@@ -209,24 +212,19 @@ def describe(config: RunConfig) -> str:
     from core import accounting
     from core.cli.configuration import to_yaml
 
-    model = config.model
-    forward, training = (
-        flop(model) / model.context_length for flop in (accounting.forward_flop, accounting.training_flop)
-    )
-    memory = accounting.training_memory_bytes(model, config.dtype)
+    costs = accounting.account(config.model, batch_size=config.batch_size, precision=config.dtype)
+    peak = accounting.peak(costs)
     tokens = config.num_steps * config.batch_tokens
-    total = config.num_steps * accounting.training_flop(model, config.batch_size)
     lines = [
         to_yaml(config).rstrip(),
         "",
-        f"parameters              {accounting.parameters(model):,}",
-        f"forward FLOP per token  {forward:,.0f} (non-causal, at the full context)",
-        f"training FLOP per token {training:,.0f}",
+        f"parameters              {costs.parameters:,}",
+        f"forward FLOP per token  {costs.forward_flop / costs.tokens:,.0f} (non-causal, at the full context)",
+        f"training FLOP per token {costs.training_step_flop / costs.tokens:,.0f}",
         f"tokens                  {tokens:,} ({config.batch_tokens:,} a step)",
-        f"training FLOP in all    {total:.4g}",
-        f"memory, activations not counted: {sum(memory.values()) / 2**20:,.1f} MiB ("
-        + ", ".join(f"{name} {size / 2**20:,.1f}" for name, size in memory.items())
-        + ")",
+        f"training FLOP in all    {config.num_steps * costs.training_step_flop:.4g}",
+        f"memory at the peak      {peak.total / 2**20:,.1f} MiB ({peak}): "
+        + ", ".join(f"{name} {getattr(peak, name) / 2**20:,.1f}" for name in peak.KINDS),
     ]
     return "\n".join(lines)
 

@@ -26,7 +26,7 @@ def preset(name: str) -> RunConfig:
         ValueError: If there is none; the message names the nearest.
     """
     if name not in PRESETS:
-        near = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0.4)
+        near = difflib.get_close_matches(name.lower(), PRESETS, n=1, cutoff=0.4)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ValueError(f"{name!r} is neither a preset nor a file{hint} (presets: {', '.join(PRESETS)})")
     return PRESETS[name]()

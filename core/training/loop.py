@@ -52,7 +52,7 @@ class Trainer:
         """Optimizer steps done."""
         self.elapsed_s = 0.0
         self.segment = 0
-        self._step_flop = accounting.training_flop(config.model, config.batch_size)
+        self._step_flop = accounting.training_step_flop(config.model, config.batch_size)
 
     def rows(self) -> Iterator[StepRow]:
         """Train from where the run stands to its end; between two rows the trainer may be saved, or left.

@@ -80,7 +80,7 @@ def test_rows_say_what_was_measured(tiny_config, dataset, tmp_path):
     assert [row["step"] for row in rows if row["eval_loss_nats"] is not None] == [0, 5, 10, 12]
     assert rows[0]["train_loss_nats"] is None
     assert rows[-1]["tokens"] == 12 * 5 * 37
-    assert rows[-1]["model_flop"] == 12 * accounting.training_flop(tiny_config.model, 5)
+    assert rows[-1]["model_flop"] == 12 * accounting.training_step_flop(tiny_config.model, 5)
     assert rows[3]["lr"] == pytest.approx(1e-2)  # the last step of warm-up reaches the peak
     assert rows[-1]["lr"] == pytest.approx(1e-3)
     row = results.read_run(tmp_path / "results", "r")
@@ -258,9 +258,9 @@ def test_two_trainings_are_bit_equal_with_two_threads(tmp_path):
     """In a process of its own with two threads: some operations add in another order each time unless avoided."""
     script = (
         "import torch, hashlib; torch.set_num_threads(2)\n"
-        "from core.presets import quickstart; from core.model.transformer import Transformer\n"
+        "from core.presets import preset; from core.model.transformer import Transformer\n"
         "from core.model.functional import cross_entropy; from core.optim.adamw import AdamW\n"
-        "model = Transformer(quickstart().model); optimizer = AdamW(model.parameters(), lr=1e-2)\n"
+        "model = Transformer(preset('quickstart').model); optimizer = AdamW(model.parameters(), lr=1e-2)\n"
         "draw = torch.Generator().manual_seed(0)\n"
         "for _ in range(8):\n"
         "    ids = torch.randint(0, 97, (4, 257), generator=draw)\n"

@@ -1,0 +1,120 @@
+"""Rows before and after the blocks: embedding, head, loss, and the update of the weights."""
+
+from core.accounting.operations import Operation, with_cells
+from core.accounting.table.parts import linear, linear_backward_live, norms
+
+_LOOKUP = Operation(
+    name="embedding",
+    group="embedding",
+    times="1",
+    shape="B, T, d",
+    parameters="V*d",
+    forward_ideal_bytes="2*s*B*T*d + 8*B*T",
+    forward_eager_bytes="2*s*B*T*d + 8*B*T",
+    backward_ideal_bytes="s*(B*T*d + V*d) + 8*B*T",
+    backward_eager_bytes="s*(B*T*d + 3*V*d) + 8*B*T",
+    saved_bytes="8*B*T",
+    forward_live_bytes="s*B*T*d",
+    backward_live_bytes="s*(B*T*d + V*d)",
+    note="a lookup: only the rows of these ids are read; its gradient is the whole table",
+    applies=lambda model: not model.tie_embeddings,
+)
+EMBEDDING = (
+    _LOOKUP,
+    with_cells(
+        _LOOKUP,
+        backward_live_bytes="max(s*(B*T*d + V*d), 2*s*V*d)",
+        note="a lookup; its gradient, the head's and their sum are three tables for a moment",
+        applies=lambda model: model.tie_embeddings,
+    ),
+    Operation(
+        name="positions",
+        group="embedding",
+        times="1",
+        shape="B, T, d",
+        parameters="C*d",
+        elementwise_flop="B*T*d",
+        forward_ideal_bytes="s*(2*B*T*d + T*d)",
+        forward_eager_bytes="s*(2*B*T*d + 3*T*d)",
+        backward_ideal_bytes="s*(B*T*d + C*d)",
+        backward_eager_bytes="s*(B*T*d + 3*C*d)",
+        saved_bytes="8*T",
+        applies=lambda model: model.positions == "learned",
+    ),
+    Operation(
+        name="rotary angles",
+        group="embedding",
+        times="1",
+        shape="T, dk",
+        elementwise_flop="2*T*dk",
+        forward_ideal_bytes="s*T*dk",
+        forward_eager_bytes="28*T*dk + s*T*dk + 32*dk + 32*T",
+        saved_bytes="s*T*dk",
+        note="cosines and sines for each position, formed in float64, shared by all layers",
+        applies=lambda model: model.positions == "rope" and model.latent is None,
+    ),
+    Operation(
+        name="rotary angles",
+        group="embedding",
+        times="1",
+        shape="T, dr",
+        elementwise_flop="2*T*dr",
+        forward_ideal_bytes="s*T*dr",
+        forward_eager_bytes="s*T*dr",
+        saved_bytes="s*T*dr",
+        applies=lambda model: model.latent is not None,
+    ),
+)
+
+OUTPUT = (
+    *norms("final norm", "output", "1", "pre"),
+    linear(
+        "lm_head",
+        "d",
+        "V",
+        group="output",
+        times="1",
+        backward_live_bytes=linear_backward_live("B*T*d", "V*d", "B*T*V"),
+        applies=lambda model: not model.tie_embeddings,
+    ),
+    linear(
+        "lm_head (tied)",
+        "d",
+        "V",
+        group="output",
+        times="1",
+        parameters="0",
+        active_parameters="0",
+        backward_eager=" + 3*s*V*d",
+        backward_live_bytes=linear_backward_live("B*T*d", "V*d", "B*T*V"),
+        note="the embedding table; backward, the gradients of its two uses are added",
+        applies=lambda model: model.tie_embeddings,
+    ),
+    Operation(
+        name="loss",
+        group="output",
+        times="1",
+        shape="B, T",
+        elementwise_flop="5*B*T*V",
+        forward_ideal_bytes="c*B*T*V + 8*B*T",
+        forward_eager_bytes="(6*s + a)*B*T*V + 11*s*B*T + 8*B*T",
+        backward_ideal_bytes="(c + s)*B*T*V + 8*B*T",
+        backward_eager_bytes="(9*s + a)*B*T*V + 8*s*B*T + 8*B*T",
+        saved_bytes="2*s*B*T*V + s*B*T + 8*B*T",
+        forward_live_bytes="(c + u)*B*T*V",
+        backward_live_bytes="s*B*T*V",
+        note="maximum, difference, exponential, sum, logarithm, lookup; kept: shifted logits, their exponentials, sums",
+    ),
+)
+
+UPDATE = (
+    Operation(
+        name="gradient clipping",
+        group="update",
+        times="1",
+        elementwise_flop="3*P",
+        forward_ideal_bytes="3*s*P",
+        forward_eager_bytes="3*s*P",
+        note="each gradient is read for the norm, then read and written",
+    ),
+)
