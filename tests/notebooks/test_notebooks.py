@@ -62,7 +62,7 @@ def test_runs_with_the_committed_results(path):
             assert fields(layer["encoding"]) <= set(layer["rows"][0])
 
 
-@each
+@pytest.mark.parametrize("path", [path for path in NOTEBOOKS if "def inputs_results(" in path.read_text()])
 def test_opens_without_results_and_says_what_to_run(path, tmp_path):
     module = load(path)
     outputs, definitions = module.app.run(defs={"results_dir": tmp_path, "data_dir": tmp_path})

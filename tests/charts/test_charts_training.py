@@ -2,6 +2,7 @@ import json
 import math
 
 import pytest
+from drawn import fields, layers
 
 from core import charts
 from core.curves import smooth, thin
@@ -25,22 +26,6 @@ def steps(run_id: str, count: int) -> list[dict]:
         }
         for step in range(count)
     ]
-
-
-def layers(chart) -> list[tuple[dict, list[dict]]]:
-    """(encoding, rows) of every layer."""
-    content = chart.to_dict()
-    found = []
-    for layer in content.get("layer", [content]):
-        data = layer.get("data", content.get("data"))
-        rows = data.get("values") or content["datasets"][data["name"]]
-        found.append((layer["encoding"], rows))
-    return found
-
-
-def fields(encoding: dict) -> set[str]:
-    channels = [channel for value in encoding.values() for channel in (value if isinstance(value, list) else [value])]
-    return {channel["field"] for channel in channels if "field" in channel}
 
 
 @pytest.mark.parametrize("x", charts.X_AXES)

@@ -1,17 +1,12 @@
-"""Every figure of the workbook. Builders take rows (lists of dictionaries) and return charts; no polars, no torch."""
+"""Figures of training runs: learning curves and what else a step measures."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
 
+from core.charts.style import GREY, PALETTE, Rows, legend, unchecked
 from core.curves import smooth, thin
-
-Rows = Sequence[dict[str, Any]]
-
-PALETTE = ["#2F8FD8", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#8C7AE6", "#999999"]
-"""After Okabe and Ito, distinct for colour-blind readers; the blues lightened to be seen on dark ground too."""
 
 X_AXES = {
     "step": "steps",
@@ -25,6 +20,7 @@ MAX_POINTS = 3000
 """Of all runs of a chart together: more cannot be seen, and the browser slows down."""
 
 
+@unchecked
 def loss_chart(
     steps: Rows, runs: Rows, x: str = "step", half_life: float = 20, log_loss: bool = True
 ) -> alt.LayerChart:
@@ -68,16 +64,16 @@ def loss_chart(
         return alt.Y(f"{field}:Q", title="loss (nats per token)", scale=y_scale)
 
     horizontal = alt.X(f"{x}:Q", title=X_AXES[x], axis=alt.Axis(format="~s"))
-    colour = alt.Color("run_id:N", title="run", scale=alt.Scale(range=PALETTE), legend=_legend())
+    colour = alt.Color("run_id:N", title="run", scale=alt.Scale(range=PALETTE), legend=legend())
     tooltip = ["run_id:N", alt.Tooltip(f"{x}:Q", format=".4~s")]
 
     ghost = (
-        alt.Chart(alt.Data(values=train))
+        alt.Chart(alt.Data(values=tuple(train)))
         .mark_line(strokeWidth=1, opacity=0.25, clip=True)
         .encode(x=horizontal, y=y("train_loss_nats"), color=colour)
     )
     line = (
-        alt.Chart(alt.Data(values=train))
+        alt.Chart(alt.Data(values=tuple(train)))
         .mark_line(strokeWidth=1.8, clip=True)
         .encode(
             x=horizontal,
@@ -87,7 +83,7 @@ def loss_chart(
         )
     )
     points = (
-        alt.Chart(alt.Data(values=evaluation))
+        alt.Chart(alt.Data(values=tuple(evaluation)))
         .mark_point(filled=True, size=55, opacity=1, clip=True)
         .encode(
             x=horizontal,
@@ -99,7 +95,7 @@ def loss_chart(
     layers = [ghost, line, points]
     if floors:
         rule = (
-            alt.Chart(alt.Data(values=floors))
+            alt.Chart(alt.Data(values=tuple(floors)))
             .mark_rule(strokeDash=[6, 4], strokeWidth=1.5)
             .encode(
                 y=y("floor_loss_nats"),
@@ -109,13 +105,14 @@ def loss_chart(
         )
         label = (
             alt.Chart(alt.Data(values=floors[:1]))
-            .mark_text(align="left", baseline="bottom", dx=6, dy=-4, fontSize=12, color="#888888")
+            .mark_text(align="left", baseline="bottom", dx=6, dy=-4, fontSize=12, color=GREY)
             .encode(y=y("floor_loss_nats"), x=alt.value(0), text="label:N")
         )
         layers += [rule, label]
     return alt.layer(*layers).properties(width="container", height=360)
 
 
+@unchecked
 def step_chart(
     steps: Rows, column: str, title: str, x: str = "step", log: bool = False, number_format: str = "~s"
 ) -> alt.Chart:
@@ -136,7 +133,7 @@ def step_chart(
         measured = [{"run_id": run_id, x: row[x], column: row[column]} for row in group if row[column] is not None]
         rows += thin(measured, MAX_POINTS // len(by_run), always="")
     return (
-        alt.Chart(alt.Data(values=rows))
+        alt.Chart(alt.Data(values=tuple(rows)))
         .mark_line(strokeWidth=1.5)
         .encode(
             x=alt.X(f"{x}:Q", title=X_AXES[x], axis=alt.Axis(format="~s")),
@@ -146,7 +143,7 @@ def step_chart(
                 axis=alt.Axis(format=number_format),
                 scale=alt.Scale(type="log" if log else "linear", zero=not log),
             ),
-            color=alt.Color("run_id:N", title="run", scale=alt.Scale(range=PALETTE), legend=_legend()),
+            color=alt.Color("run_id:N", title="run", scale=alt.Scale(range=PALETTE), legend=legend()),
             tooltip=["run_id:N", alt.Tooltip(f"{x}:Q", format=".4~s"), alt.Tooltip(f"{column}:Q", format=".4~g")],
         )
         .properties(width="container", height=240)
@@ -165,8 +162,3 @@ def _by_run(steps: Rows) -> dict[str, list[dict[str, Any]]]:
 def _check_x(x: str) -> None:
     if x not in X_AXES:
         raise ValueError(f"x is {x!r}: one of {', '.join(X_AXES)}")
-
-
-def _legend() -> alt.Legend:
-    # Above the plot: beside it the legend would take a phone's whole width.
-    return alt.Legend(orient="top", columns=2, labelLimit=170, title=None, symbolLimit=8)
