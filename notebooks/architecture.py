@@ -80,7 +80,9 @@ with app.setup:
     def plain_table(rows):
         """A small table that needs no search and no pages."""
         titles = list(dict.fromkeys(title for row in rows for title in row))
-        lines = [titles, ["---"] * len(titles), *([str(row.get(title, "")) for title in titles] for row in rows)]
+        numbers = [any(letter.isdigit() for letter in str(rows[0].get(title, ""))) for title in titles]
+        align = ["---:" if number else ":---" for number in numbers]
+        lines = [titles, align, *([str(row.get(title, "")) for title in titles] for row in rows)]
         return mo.md("\n".join(f"| {' | '.join(line)} |" for line in lines))
 
     def long_table(rows, **options):
@@ -312,12 +314,13 @@ def roofline_figure(costs, device, step_time):
         bytes_per_s=device.memory_bytes_per_s,
         device=device.name,
     )
+    _causal = costs.training_step_flop_causal / step_time.roofline_s / step_time.peak_flop_per_s
     _memory_s = sum(bound.seconds for bound in step_time.operations if bound.limit == "memory")
     _text = mo.md(
         f"Operations left of the ridge wait for memory: {_memory_s / step_time.roofline_s:.0%} of the step's time at best. "
         f"Nothing is faster than the arithmetic, {duration(step_time.arithmetic_s)}; if every operation is a kernel of its "
         f"own, nothing is faster than {duration(step_time.roofline_s)}, an MFU of {step_time.mfu_noncausal:.1%} "
-        f"(non-causal) at {count(step_time.peak_flop_per_s, 'FLOP/s')} in {costs.precision}."
+        f"(non-causal; {_causal:.1%} causal) at {count(step_time.peak_flop_per_s, 'FLOP/s')} in {costs.precision}."
     )
     mo.vstack([mo.md(f"## What bounds it on {device.name}"), roofline_chart, _text])
     return (roofline_chart,)
