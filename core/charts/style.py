@@ -25,7 +25,6 @@ GREY = "#888888"
 """Of rules and bands: seen on light and on dark ground."""
 
 
-
 def unchecked(build: Callable[..., alt.LayerChart]) -> Callable[..., alt.LayerChart]:
     """A chart builder without altair's check of every part against its schema, which takes half of the time.
 

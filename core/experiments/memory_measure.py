@@ -1,6 +1,7 @@
 """Measure what `core.accounting` predicts of memory: the peak of a training step, and what a forward keeps."""
 
 import functools
+import gc
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -135,6 +136,7 @@ def allocated_peak_bytes(call: Callable[[], Any]) -> int:
     """The most that lived at once of what was allocated on the CPU during a call."""
     # The profiler's library reads this at its first use in a process; at lower levels it prints each start and stop.
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")
+    gc.collect()  # or garbage of an earlier recording would be freed in this one, and lower its sums
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as recorded:
         call()
     events = [event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"]

@@ -3,6 +3,7 @@
 Rows stand in the order of the forward pass; `applies` says which models have them, so a variant is a row in place of
 another. The eager and saved cells describe `core.model` kernel by kernel, and tests hold them to what torch does. Rows
 of what `core.model` does not build (LayerNorm, GELU, mixtures, latent attention) count as fused kernels.
+An axis of one element (one sequence, one head) may spare torch a copy that the eager cells count.
 """
 
 from core.accounting.operations import Operation
