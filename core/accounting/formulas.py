@@ -52,11 +52,16 @@ class Formula:
     code: CodeType = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        tree = ast.parse(self.text, mode="eval")
+        try:
+            tree = ast.parse(self.text, mode="eval")
+        except SyntaxError:
+            raise ValueError(f"{self.text!r} is no expression") from None
         for node in ast.walk(tree):
             if isinstance(node, ast.Name) and node.id not in SYMBOLS and node.id not in ("max", "min"):
                 raise ValueError(f"{self.text!r}: {node.id!r} is no symbol; there are {', '.join(SYMBOLS)}")
-            if not isinstance(node, _ALLOWED) or (isinstance(node, ast.Constant) and type(node.value) is not int):
+            fraction = isinstance(node, ast.Constant) and type(node.value) is not int
+            call = isinstance(node, ast.Call) and ast.unparse(node.func) not in ("max", "min")
+            if fraction or call or not isinstance(node, _ALLOWED):
                 raise ValueError(f"{self.text!r}: only symbols, integers, + - * //, max and min are formulas")
         object.__setattr__(self, "code", compile(tree, "<formula>", "eval"))
 

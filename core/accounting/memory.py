@@ -62,8 +62,8 @@ def walk(costs: Account, layers: Iterable[int] | None = None) -> Iterator[Moment
     for layer in reversed(chosen):
         before, gradients = parts.saved_before(layer), parts.gradients_after(layer)
         if costs.checkpointing:
-            before += costs.block_input_bytes
             yield from parts.recompute(parts.block(layer), before, gradients, layer)
+            before += parts.input_besides
         yield from parts.backward(parts.block(layer), before, gradients, layer)
     yield from parts.backward(parts.start, 0, parts.gradients_after(-1), None)
     temporary = OPTIMIZERS[costs.optimizer].temporary_bytes(costs.symbols)
@@ -108,6 +108,9 @@ class _Parts:
         self._gradients = tuple(sum(self._gradient(row) for row in block) for block in self._blocks)
         self._num_dense = costs.symbols["D"]
         self._always = costs.parameter_bytes, costs.optimizer_bytes
+        # A block's first norm or product keeps its input, unless it keeps a cast of it instead.
+        casts, in_front = costs.symbols["q"] > 0, costs.model.norm_placement == "pre"
+        self.input_besides = costs.block_input_bytes if casts and not in_front else 0
 
     def block(self, layer: int) -> list[Row]:
         """The rows of a layer."""
@@ -151,11 +154,20 @@ class _Parts:
             yield self.moment("forward", row.name, layer, 0, saved, row.once("forward_live_bytes"))
 
     def recompute(self, rows: list[Row], saved: int, gradients: int, layer: int) -> Iterator[Moment]:
-        """The moments of a checkpointed block's second forward, while the gradient of its result waits."""
-        for row in rows:
+        """The moments of a checkpointed block's second forward, while the gradient of its result waits.
+
+        It ends with the last tensor that a row keeps: that row's result is not formed again. It begins when a row of
+        the backward asks for what was kept; if that is the last product, then the gradient is cast already.
+        """
+        symbols, placement = self.costs.symbols, self.costs.model.norm_placement
+        stream = self.costs.tokens * self.costs.model.d_model
+        waiting = (symbols["s"] + (symbols["q"] if placement != "post" else 0)) * stream
+        held = (1 if placement == "pre" else 2) * symbols["u"] * stream
+        last = max(place for place, row in enumerate(rows) if row.once("saved_bytes"))
+        for place, row in enumerate(rows[: last + 1]):
             saved += row.once("saved_bytes")
-            extra = row.once("forward_live_bytes") + self.costs.block_input_bytes
-            yield self.moment("recompute", row.name, layer, gradients, saved, extra)
+            live = row.once("forward_live_bytes") if place < last else held
+            yield self.moment("recompute", row.name, layer, gradients, saved, live + waiting)
 
     def backward(self, rows: list[Row], saved: int, gradients: int, layer: int | None) -> Iterator[Moment]:
         """The moments of a backward through these rows."""

@@ -35,7 +35,7 @@ def by_scan(sizes, needed, memory_bytes):
 def test_solved_is_scanned(name, workload):
     model, options = MODELS[name], WORKLOADS[workload]
     batches = {size: peak(account(model, batch_size=size, seq=11, **options)).total for size in range(1, 120)}
-    lengths = {size: peak(account(model, batch_size=3, seq=size, **options)).total for size in range(1, 350)}
+    lengths = {size: peak(account(model, batch_size=3, seq=size, **options)).total for size in range(1, 420)}
     found = set()
     for memory_bytes in MEMORIES:
         batch_size = by_scan(batches, batches.get, memory_bytes)

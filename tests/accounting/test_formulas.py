@@ -38,7 +38,8 @@ def test_evaluated_and_set(text, value, latex):
 
 
 @pytest.mark.parametrize(
-    "text", ["B*W", "B*2.5", "B**2", "B/2", "__import__('os')", "B.real", "[B]", "B if T else d", "abs(B)"]
+    "text",
+    ["B*W", "B*2.5", "B**2", "B/2", "__import__('os')", "B.real", "[B]", "B if T else d", "abs(B)", "B(T)", "2*"],
 )
 def test_anything_else_is_refused(text):
     with pytest.raises(ValueError, match=re.escape(text.split("(")[0][:3])):

@@ -1,8 +1,7 @@
-"""Rows of attention: projections, positions, scores, weighted sum, in each of its variants."""
+"""Rows of attention: norms, projections, positions, the mixing of values, the residual sum; latent attention."""
 
-from collections.abc import Callable, Iterator
-
-from core.accounting.operations import Operation, with_cells
+from core.accounting.operations import Operation
+from core.accounting.table.mixing import fused, is_rotary, scores, softmax, weighted_sum, written_out
 from core.accounting.table.parts import (
     linear,
     linear_backward_live,
@@ -15,18 +14,6 @@ from core.config import ModelConfig
 
 X, Q, K = "B*T*d", "B*T*h*dk", "B*T*kv*dk"
 """Elements of the residual stream, of the queries, of the keys."""
-
-
-def _written_out(model: ModelConfig) -> bool:
-    return model.attention == "written_out"
-
-
-def _rotary(model: ModelConfig) -> bool:
-    return model.positions == "rope"
-
-
-def _grouped(model: ModelConfig) -> bool:
-    return model.kv_heads != model.num_heads
 
 
 def _head_norm(name: str, heads: str) -> Operation:
@@ -49,146 +36,6 @@ def _head_norm(name: str, heads: str) -> Operation:
     )
 
 
-CASES = ((True, False), (True, True), (False, False), (False, True))
-"""RoPE or not, shared heads of keys and values or not: together they decide what is cast, copied or expanded."""
-
-
-def _case(rope: bool, grouped: bool) -> Callable[[ModelConfig], bool]:
-    return lambda model: _written_out(model) and _rotary(model) == rope and _grouped(model) == grouped
-
-
-def _uncopied(rope: bool, grouped: bool) -> str:
-    """Bytes of queries and keys that live beside what a product has made of them: casts after RoPE, copies of views."""
-    if rope:
-        return "2*u*B*T*h*dk"
-    return "c*B*T*h*dk" if grouped else "2*c*B*T*h*dk"
-
-
-def _scores() -> tuple[Operation, ...]:
-    """Q k^T / sqrt(d_k), masked; by where q and k come from, which decides what is cast, copied or expanded first."""
-    product, heads = "c*(2*B*T*h*dk + B*h*T*S)", "B*T*h*dk"
-    row = Operation(
-        name="attention scores",
-        group="attention",
-        times="L",
-        shape="B, h, T, S",
-        forward_flop="2*B*h*dk*T*S",
-        causal_forward_flop="B*h*dk*T*(2*S - T + 1)",
-        backward_flop="4*B*h*dk*T*S",
-        causal_backward_flop="2*B*h*dk*T*(2*S - T + 1)",
-        elementwise_flop="2*B*h*T*S",
-        forward_ideal_bytes="c*(B*T*h*dk + B*S*kv*dk + B*h*T*S)",
-        backward_ideal_bytes="c*(2*B*T*h*dk + 2*B*S*kv*dk + B*h*T*S)",
-        saved_bytes=f"2*c*{heads} + T*S",
-        backward_live_bytes=f"s*B*T*d + c*{heads} + 2*c*B*h*T*S",
-        note="product, scale, mask (a byte a pair); kept: query, key and mask",
-    )
-    scale_and_mask = "4*c*B*h*T*S + 4*T*S + 32*T"
-    forward, backward = f"{product} + {scale_and_mask}", f"2*{product} + 4*c*B*h*T*S + T*S"
-    # RoPE leaves fp32 behind, which a product casts; without it the heads are a view, which a product copies.
-    extra = {
-        (True, False): (f" + 2*a*{heads}", f" + 2*a*{heads}"),
-        (True, True): (f" + 2*a*{heads} + 2*s*{heads}", f" + 2*a*{heads} + s*({heads} + B*T*kv*dk)"),
-        (False, False): (f" + 4*c*{heads}", ""),
-        (False, True): (f" + 4*c*{heads}", f" + c*({heads} + B*T*kv*dk)"),
-    }
-    return tuple(
-        with_cells(
-            row,
-            forward_eager_bytes=forward + extra[case][0],
-            backward_eager_bytes=backward + extra[case][1],
-            forward_live_bytes=f"u*{X} + c*{heads} + {_uncopied(*case)} + 2*c*B*h*T*S",
-            applies=_case(*case),
-        )
-        for case in CASES
-    )
-
-
-def _softmax() -> Iterator[Operation]:
-    for case in CASES:
-        yield Operation(
-            name="softmax",
-            group="attention",
-            times="L",
-            shape="B, h, T, S",
-            elementwise_flop="5*B*h*T*S",
-            forward_ideal_bytes="2*c*B*h*T*S",
-            forward_eager_bytes="(8*s + 2*a)*B*h*T*S + 4*s*B*h*T",
-            backward_ideal_bytes="3*c*B*h*T*S",
-            backward_eager_bytes="(18*s + 2*a)*B*h*T*S + 4*s*B*h*T",
-            saved_bytes="s*(B*h*T*S + B*h*T)",
-            forward_live_bytes=f"u*{X} + c*B*T*h*dk + {_uncopied(*case)} + (c + s + u + q)*B*h*T*S",
-            backward_live_bytes="s*B*T*d + c*B*T*h*dk + 5*s*B*h*T*S",
-            note="maximum, difference, exponential, sum, quotient; kept: the exponentials and their sums",
-            applies=_case(*case),
-        )
-
-
-def _weighted_sum() -> Iterator[Operation]:
-    """Probabilities times values; shared heads' values are expanded first, others copied from their view."""
-    product = "c*(2*B*T*h*dv + B*h*T*S)"
-    for case in CASES:
-        grouped = case[1]
-        yield Operation(
-            name="attention weighted sum",
-            group="attention",
-            times="L",
-            shape="B, h, T, dv",
-            forward_flop="2*B*h*dv*T*S",
-            causal_forward_flop="B*h*dv*T*(2*S - T + 1)",
-            backward_flop="4*B*h*dv*T*S",
-            causal_backward_flop="2*B*h*dv*T*(2*S - T + 1)",
-            forward_ideal_bytes="c*(B*T*h*dv + B*S*kv*dv + B*h*T*S)",
-            forward_eager_bytes=f"{product} + 2*c*B*T*h*dv",
-            backward_ideal_bytes="c*(B*T*h*dv + 2*B*S*kv*dv + 2*B*h*T*S)",
-            backward_eager_bytes=f"2*{product} + 2*c*B*T*h*dv" + (" + c*(B*T*h*dv + B*T*kv*dv)" if grouped else ""),
-            saved_bytes="c*(B*h*T*S + B*T*h*dv)",
-            forward_live_bytes=f"u*{X} + {_uncopied(*case)} + c*({1 if grouped else 2}*B*T*h*dv + B*h*T*S)",
-            backward_live_bytes="s*B*T*d + c*(2*B*T*h*dv + B*h*T*S)",
-            note="kept: the probabilities and the values",
-            applies=_case(*case),
-        )
-
-
-def _fused() -> tuple[Operation, Operation]:
-    """One kernel from queries to mixed values: the scores never reach memory, and the backward forms them anew."""
-    queries, keys_values, outputs = "B*T*h*dk", "B*S*kv*(dk + dv)", "B*T*h*dv"
-    moved = f"c*({queries} + {keys_values} + {outputs})"
-    row = Operation(
-        name="attention",
-        group="attention",
-        times="L",
-        shape="B, h, T, dv",
-        forward_flop="2*B*h*(dk + dv)*T*S",
-        causal_forward_flop="B*h*(dk + dv)*T*(2*S - T + 1)",
-        backward_flop="4*B*h*(dk + dv)*T*S",
-        causal_backward_flop="2*B*h*(dk + dv)*T*(2*S - T + 1)",
-        recomputed_flop="2*B*h*dk*T*S",
-        elementwise_flop="7*B*h*T*S",
-        forward_ideal_bytes=f"{moved} + s*B*h*T",
-        forward_eager_bytes=f"{moved} + s*B*h*T",
-        backward_ideal_bytes=f"2*{moved} + s*B*h*T",
-        backward_eager_bytes=f"2*{moved} + s*B*h*T",
-        saved_bytes=f"{moved} + s*B*h*T",
-        forward_live_bytes=f"u*B*T*d + c*{outputs} + u*({queries} + B*S*kv*dk)",
-        backward_live_bytes=f"s*B*T*d + c*({outputs} + {queries} + {keys_values})",
-        note="one kernel; kept: query, key, value, output and the logarithm of each row's sum",
-    )
-
-    def fused(rope: bool) -> Callable[[ModelConfig], bool]:
-        return lambda model: not _written_out(model) and _rotary(model) == rope
-
-    # Queries and keys leave RoPE in full precision, and are cast.
-    cast = f" + a*({queries} + B*S*kv*dk)"
-    with_rope = with_cells(
-        row,
-        forward_eager_bytes=f"{moved} + s*B*h*T{cast}",
-        backward_eager_bytes=f"2*{moved} + s*B*h*T{cast}",
-        applies=fused(True),
-    )
-    return with_rope, with_cells(row, forward_live_bytes="u*B*T*d", applies=fused(False))
-
-
 def _projection(
     name: str, d_out: str, heads: str, waiting: str, *, first: bool = False, again: bool = False
 ) -> tuple[Operation, ...]:
@@ -209,7 +56,7 @@ def _projection(
 
     def copied(model: ModelConfig) -> bool:
         several = (model.num_heads if name == "q_proj" else model.kv_heads) > 1  # one head is in order as it is
-        return several and (_written_out(model) or (_rotary(model) and not first))
+        return several and (written_out(model) or (is_rotary(model) and not first))
 
     def live(in_front: bool) -> str:
         own = f"B*T*{d_out}"
@@ -250,7 +97,7 @@ def _output_projection() -> tuple[Operation, ...]:
             saved_bytes="c*B*T*h*dv*min((h - 1)*(T - 1), 1) + q*h*dv*d",
             forward_live_bytes="max((c + u)*B*T*d + u*B*T*(h + kv)*dk, (c + s)*B*T*d)",
             note="the heads' outputs are first copied side by side, unless there is but one head or token",
-            applies=lambda model: _rotary(model) and not _written_out(model),
+            applies=lambda model: is_rotary(model) and not written_out(model),
             **cells,
         ),
         linear(
@@ -260,7 +107,7 @@ def _output_projection() -> tuple[Operation, ...]:
             forward_eager=" + 2*c*B*T*h*dv",
             forward_live_bytes="max((c + u)*B*T*d + (2*u + 2*c)*B*T*h*dv, (c + s)*B*T*d)",
             note="the heads' outputs are first copied side by side",
-            applies=_written_out,
+            applies=written_out,
             **cells,
         ),
         linear(
@@ -270,7 +117,7 @@ def _output_projection() -> tuple[Operation, ...]:
             saved_bytes="q*h*dv*d",
             forward_live_bytes="(c + s)*B*T*d",
             note="its input is attention's output, kept there",
-            applies=lambda model: not (_written_out(model) or _rotary(model)),
+            applies=lambda model: not (written_out(model) or is_rotary(model)),
             **{**cells, "backward_live_bytes": live.format(kept="c*B*T*h*dv + ")},
         ),
     )
@@ -299,7 +146,7 @@ ATTENTION = (
             " + max(s*B*T*kv*dk + (3*s + c)*B*T*kv*dk//2, c*B*T*kv*dk + (3*s + c)*B*T*h*dk//2)"
         ),
         note="queries and keys; four products, a difference, a sum and a stack of halves each; keeps nothing of them",
-        applies=lambda model: _rotary(model) and model.latent is None,
+        applies=lambda model: is_rotary(model) and model.latent is None,
     ),
     # Latent attention.
     linear("q_down_proj", "d", "rq", group="attention", times="L", applies=lambda model: model.latent is not None),
@@ -358,10 +205,10 @@ ATTENTION = (
         applies=lambda model: model.latent is not None,
     ),
     # The formula term by term: three rows.
-    *_scores(),
-    *_softmax(),
-    *_weighted_sum(),
-    *_fused(),
+    *scores(),
+    *softmax(),
+    *weighted_sum(),
+    *fused(),
     *_output_projection(),
     *second_branch(residual_sum("attention residual", "attention", "L")),
     *norms("attention norm", "attention", "L", "post", beside=" + u*B*T*d"),
