@@ -215,7 +215,8 @@ def _export(notebook: Path, out: Path, options: list[str]) -> None:
         done = subprocess.run(
             [*command, "--output", str(out), "--mode", "run", "--no-sandbox", *options],
             cwd=copy,
-            env={**os.environ, "PATH": _search_path()},
+            # uv fetches one tool for marimo, and trusts the certificates that the system trusts, as pip does.
+            env={"UV_SYSTEM_CERTS": "true", "UV_NATIVE_TLS": "true", **os.environ, "PATH": _search_path()},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

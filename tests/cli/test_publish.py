@@ -68,6 +68,8 @@ def failure(done: tuple[int, str, str]) -> str:
 @needs_uv
 def test_the_page_holds_all_that_it_runs(workbook, project, tmp_path):
     code, out, err = workbook("architecture")
+    if "Failed to fetch" in err:
+        pytest.skip("no package index can be reached, from which marimo has uv fetch a tool")
     assert (code, err) == (0, "")
     page = files(tmp_path / "site")
     (wheel,) = [name for name in page if name.endswith(".whl")]
