@@ -203,11 +203,11 @@ def controls(base_model, devices, model_name, uploaded):
 
 
 @app.cell(hide_code=True)
-def address(defaults, degree, growth_axis, model_name, other_name, run, shape, training, uploaded, variants):
+def address(defaults, degree, growth_axis, model_name, other_name, run, shape, show, training, uploaded, variants):
     # The address carries the model and what differs from it, so that a link shows the same page.
     _values = {**shape.value, **variants.value, **training.value, **run.value}
-    _values |= {"grow": growth_axis.value, "beside": other_name.value, "degree": degree.value}
-    _known = {**defaults, **RUN, "grow": "seq", "beside": beside(model_name.value), "degree": 8}
+    _values |= {"show": show.value, "grow": growth_axis.value, "beside": other_name.value, "degree": degree.value}
+    _known = {**defaults, **RUN, "show": "parameters", "grow": "seq", "beside": beside(model_name.value), "degree": 8}
     _changed = {name: str(value) for name, value in _values.items() if value != _known[name]}
     _changed = {name: value for name, value in _changed.items() if value != PINNED}
     _wanted = {**({} if uploaded else {"model": model_name.value}), **_changed}
@@ -284,13 +284,18 @@ def picture(costs):
 
 
 @app.cell(hide_code=True)
-def breakdown(costs):
-    parameters_chart, flop_chart, saved_chart, traffic_chart = (
-        charts.breakdown_chart(rows.breakdown_rows(costs, what), what) for what in rows.BREAKDOWNS
-    )
-    _tabs = dict(zip(rows.BREAKDOWNS, (parameters_chart, flop_chart, saved_chart, traffic_chart), strict=True))
-    mo.vstack([mo.md("## Where it goes, in a training step"), mo.ui.tabs(_tabs)])
-    return flop_chart, parameters_chart, saved_chart, traffic_chart
+def breakdown_controls():
+    _asked = mo.query_params().to_dict().get("show")
+    show = mo.ui.radio(list(rows.BREAKDOWNS), value=_asked if _asked in rows.BREAKDOWNS else "parameters", inline=True)
+    mo.vstack([mo.md("## Where it goes, in a training step"), show])
+    return (show,)
+
+
+@app.cell(hide_code=True)
+def breakdown(costs, show):
+    breakdown_chart = charts.breakdown_chart(rows.breakdown_rows(costs, show.value), show.value)
+    breakdown_chart
+    return (breakdown_chart,)
 
 
 @app.cell(hide_code=True)
@@ -552,7 +557,11 @@ def details(costs, device, model, model_name, uploaded, workload):
     operation_rows = rows.operation_rows(costs)
     _table = mo.Html(charts.linked_table(operation_rows, "operation"))
     _more = {
-        "Formulas": mo.accordion({row.name: mo.md(rows.formula_markdown(row)) for row in costs.rows}, multiple=True),
+        "Formulas": mo.accordion(
+            {row.name: lambda row=row: mo.md(rows.formula_markdown(row)) for row in costs.rows},
+            multiple=True,
+            lazy=True,
+        ),
         "Symbols": mo.md(f"| symbol | meaning | here |\n|---|---|---|\n{_symbols}"),
         "The textbook's memory": mo.md(
             "Every tensor of the forward stored once in float32, and a state of four times the weights: "
