@@ -532,7 +532,7 @@ def details(costs, device, model, model_name, uploaded, workload):
         for name, (symbol, meaning) in SYMBOLS.items()
         if costs.symbols.get(name)
     )
-    _textbook = accounting.textbook_memory_bytes(model, workload["batch_size"])
+    _textbook = accounting.textbook_memory_bytes(model, workload["batch_size"], workload["seq"])
     _sources = "\n".join(
         f"| {peak.input_dtype} in {peak.accumulate_dtype} | {count(peak.flop_per_s, 'FLOP/s')} | {peak.status} | {peak.source} |"
         for peak in device.peaks

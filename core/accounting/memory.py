@@ -189,7 +189,7 @@ TEXTBOOK_ACTIVATION_BYTES = {
 TEXTBOOK_STATE_BYTES = Formula("4*s*P")
 
 
-def textbook_memory_bytes(model: ModelConfig, batch_size: int = 1) -> dict[str, int]:
+def textbook_memory_bytes(model: ModelConfig, batch_size: int = 1, seq: int | None = None) -> dict[str, int]:
     """Training memory in the convention of textbook exercises: each tensor of the forward is stored once, in float32.
 
         activations = 4 B (L (8 T d + 2 T f + 2 h T^2) + T d + T V + T)        (4 T f where the feed-forward is gated)
@@ -202,6 +202,6 @@ def textbook_memory_bytes(model: ModelConfig, batch_size: int = 1) -> dict[str, 
     Returns:
         Bytes: `activations`, which grow with the batch, and `state`, which does not.
     """
-    costs = account(model, batch_size=batch_size)
+    costs = account(model, batch_size=batch_size, seq=seq)
     activations = TEXTBOOK_ACTIVATION_BYTES["swiglu" if model.feed_forward == "swiglu" else "ungated"]
     return {"activations": activations(costs.symbols), "state": TEXTBOOK_STATE_BYTES(costs.symbols)}

@@ -6,7 +6,7 @@ from core.accounting.account import Account
 from core.accounting.budget import largest_batch_size, largest_seq
 from core.accounting.generation import kv_cache_bytes_per_token
 from core.accounting.hardware import Device
-from core.accounting.memory import Moment, peak
+from core.accounting.memory import Moment, peak, textbook_memory_bytes
 from core.accounting.operations import CELLS
 from core.accounting.roofline import training_time
 from core.config import to_dict
@@ -42,6 +42,7 @@ def summary(costs: Account, device: Device | None = None) -> dict[str, Any]:
         "peak_bytes": worst.total,
         "peak_moment": str(worst),
         "peak_parts_bytes": {kind: getattr(worst, kind) for kind in Moment.KINDS},
+        "textbook_memory_bytes": textbook_memory_bytes(costs.model, costs.batch_size, costs.seq),
         "kv_cache_bytes_per_token": kv_cache_bytes_per_token(costs.model, "bfloat16"),
         "operations": [
             {"name": row.name, "group": row.group, "times": row.times, **{cell: row.once(cell) for cell in CELLS[1:]}}

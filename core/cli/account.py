@@ -155,6 +155,8 @@ def _print_tables(costs: Account, answers: dict) -> None:
     say(f"memory at the peak    {bytes_text(answers['peak_bytes'])}, in {answers['peak_moment']}:")
     words = [f"{name} {bytes_text(size)}" for name, size in parts.items()]
     say(f"                      {', '.join(words[:3])},\n                      {', '.join(words[3:])}")
+    textbook = sum(answers["textbook_memory_bytes"].values())
+    say(f"a textbook would say  {bytes_text(textbook)}: each tensor stored once in float32, four times the weights")
     say(f"key/value cache       {bytes_text(answers['kv_cache_bytes_per_token'])} a token in bfloat16")
     run = answers["run"]
     say(f"a run of {count(run['tokens'])} tokens  {run['training_flop']:.4g} FLOP")

@@ -21,6 +21,9 @@ SCORES = LAYERS * 4 * BATCH * WIDTH
 """FLOP of the two products of attention per pair of positions."""
 FORWARD = 2 * BATCH * SEQ * PRODUCTS + SCORES * SEQ * SEQ
 CAUSAL = 2 * BATCH * SEQ * PRODUCTS + SCORES * SEQ * (SEQ + 1) // 2
+STORED = LAYERS * (8 * SEQ * WIDTH + 4 * SEQ * D_FF + 2 * HEADS * SEQ * SEQ) + SEQ * WIDTH + SEQ * VOCAB + SEQ
+TEXTBOOK = 4 * BATCH * STORED
+"""Each tensor of the forward once, in float32."""
 BOX = measured_device(
     "box", gemm_flop_per_s={"float32": 7e9}, copy_bytes_per_s=3e9, memory_bytes=1_000_003, source="test"
 )
@@ -58,6 +61,7 @@ def test_numbers_by_hand():
         "parameter_bytes": 4 * PARAMETERS,
         "optimizer_bytes": 8 * PARAMETERS,
         "kv_cache_bytes_per_token": 2 * LAYERS * 2 * WIDTH,
+        "textbook_memory_bytes": {"activations": TEXTBOOK, "state": 16 * PARAMETERS},
     }
     assert {name: answers[name] for name in expected} == expected
     assert from_dict(ModelConfig, answers["model"]) == MODEL
