@@ -60,15 +60,6 @@ class Account:
         """The axes of a row's result."""
         return tuple(axis(self.symbols) for axis in row.operation.axes)
 
-    def by(self, key: str, cell: str) -> dict[str, int]:
-        """A cell summed by `name` or `group` of the rows, in their order; what is zero everywhere is left out."""
-        sums: dict[str, int] = {}
-        for row in self.rows:
-            if value := row.total(cell):
-                label = getattr(row, key)
-                sums[label] = sums.get(label, 0) + value
-        return sums
-
     @property
     def parameters(self) -> int:
         """Weights in all; a tied head counts once."""

@@ -6,6 +6,7 @@ import sys
 import pytest
 import yaml
 
+from core.accounting import OPTIMIZERS, PRECISIONS
 from core.accounting.hardware import DEVICES
 from core.cli.app import main
 from core.cli.configuration import to_yaml
@@ -336,3 +337,11 @@ def test_the_command_needs_neither_torch_nor_polars():
     printed, _, modules = done.stdout.rpartition("\n}\n")
     assert json.loads(printed + "}")["parameters"] == 124_439_808
     assert (modules, done.stderr) == ("[]\n", "")
+
+
+def test_help_names_every_precision_and_optimizer():
+    done = subprocess.run(
+        [sys.executable, "-m", "core", "account", "--help"], capture_output=True, text=True, check=True
+    )
+    text = "".join(done.stdout.split())  # lines may break at a dash
+    assert [name for name in (*PRECISIONS, *OPTIMIZERS) if name not in text] == []

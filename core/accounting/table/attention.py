@@ -123,6 +123,25 @@ def _output_projection() -> tuple[Operation, ...]:
     )
 
 
+def _latent_norm(name: str, rank: str) -> Operation:
+    """RMSNorm of a latent vector, one fused kernel."""
+    x = f"B*T*{rank}"
+    return Operation(
+        name=name,
+        group="attention",
+        times="L",
+        shape=f"B, T, {rank}",
+        parameters=rank,
+        elementwise_flop=f"4*{x}",
+        forward_ideal_bytes=f"s*(2*{x} + {rank})",
+        forward_eager_bytes=f"s*(2*{x} + {rank})",
+        backward_ideal_bytes=f"s*(3*{x} + 2*{rank})",
+        backward_eager_bytes=f"s*(3*{x} + 2*{rank})",
+        saved_bytes=f"s*({x} + B*T)",
+        applies=lambda model: model.latent is not None,
+    )
+
+
 ATTENTION = (
     *norms("attention norm", "attention", "L", "pre"),
     *_projection("q_proj", "h*dk", "h*dk", "0"),
@@ -150,20 +169,7 @@ ATTENTION = (
     ),
     # Latent attention.
     linear("q_down_proj", "d", "rq", group="attention", times="L", applies=lambda model: model.latent is not None),
-    Operation(
-        name="query latent norm",
-        group="attention",
-        times="L",
-        shape="B, T, rq",
-        parameters="rq",
-        elementwise_flop="4*B*T*rq",
-        forward_ideal_bytes="s*(2*B*T*rq + rq)",
-        forward_eager_bytes="s*(2*B*T*rq + rq)",
-        backward_ideal_bytes="s*(3*B*T*rq + 2*rq)",
-        backward_eager_bytes="s*(3*B*T*rq + 2*rq)",
-        saved_bytes="s*(B*T*rq + B*T)",
-        applies=lambda model: model.latent is not None,
-    ),
+    _latent_norm("query latent norm", "rq"),
     linear("q_up_proj", "rq", "h*dk", group="attention", times="L", applies=lambda model: model.latent is not None),
     linear(
         "kv_down_proj",
@@ -175,20 +181,7 @@ ATTENTION = (
         note="its dr last outputs are the key that all heads share",
         applies=lambda model: model.latent is not None,
     ),
-    Operation(
-        name="key-value latent norm",
-        group="attention",
-        times="L",
-        shape="B, T, rkv",
-        parameters="rkv",
-        elementwise_flop="4*B*T*rkv",
-        forward_ideal_bytes="s*(2*B*T*rkv + rkv)",
-        forward_eager_bytes="s*(2*B*T*rkv + rkv)",
-        backward_ideal_bytes="s*(3*B*T*rkv + 2*rkv)",
-        backward_eager_bytes="s*(3*B*T*rkv + 2*rkv)",
-        saved_bytes="s*(B*T*rkv + B*T)",
-        applies=lambda model: model.latent is not None,
-    ),
+    _latent_norm("key-value latent norm", "rkv"),
     linear(
         "kv_up_proj", "rkv", "h*dn + h*dv", group="attention", times="L", applies=lambda model: model.latent is not None
     ),

@@ -37,7 +37,7 @@ def _uncopied(rope: bool, grouped: bool) -> str:
 
 
 def scores() -> tuple[Operation, ...]:
-    """Q k^T / sqrt(d_k), masked; by where q and k come from, which decides what is cast, copied or expanded first."""
+    """The scores q k^T / sqrt(d_k), masked; where q and k come from decides what is cast, copied or expanded first."""
     product, heads = "c*(2*B*T*h*dk + B*h*T*S)", "B*T*h*dk"
     row = Operation(
         name="attention scores",
@@ -148,7 +148,7 @@ def fused() -> tuple[Operation, Operation]:
         note="one kernel; kept: query, key, value, output and the logarithm of each row's sum",
     )
 
-    def fused(rope: bool) -> Callable[[ModelConfig], bool]:
+    def kernel(rope: bool) -> Callable[[ModelConfig], bool]:
         return lambda model: not written_out(model) and is_rotary(model) == rope
 
     # Queries and keys leave RoPE in full precision, and are cast.
@@ -157,6 +157,6 @@ def fused() -> tuple[Operation, Operation]:
         row,
         forward_eager_bytes=f"{moved} + s*B*h*T{cast}",
         backward_eager_bytes=f"2*{moved} + s*B*h*T{cast}",
-        applies=fused(True),
+        applies=kernel(True),
     )
-    return with_rope, with_cells(row, forward_live_bytes="u*B*T*d", applies=fused(False))
+    return with_rope, with_cells(row, forward_live_bytes="u*B*T*d", applies=kernel(False))

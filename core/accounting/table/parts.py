@@ -141,7 +141,7 @@ def norms(name: str, group: str, times: str, placement: str, beside: str = "") -
 
 
 def residual_sum(name: str, group: str, times: str, **cells) -> Operation:
-    """X + f(x), the branch arriving in the product's type; backward, the gradients of both branches are added."""
+    """The sum x + f(x), the branch arriving in the product's type; backward, the gradients of both are added."""
     return Operation(
         name=name,
         group=group,
