@@ -148,3 +148,49 @@ class MemoryRow:
     torch_version: str
     git_commit: str | None
     utc: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenizerSpeedRow:
+    """One measurement of a tokenizer's work, table `tokenizer_speed`: one engine, once."""
+
+    bench_id: str
+    """Of the run that it belongs to, in which the engines took turns; the file's name."""
+    work: str
+    """`compile` (the first use of compiled code on this machine), `train`, `encode_cold` (text file to token file in a
+    fresh process), `encode_warm` (again in that process), `short_50`, `short_200`, `short_1000` (strings of so many
+    characters to lists), `decode` (a list to text), `decode_bytes` (an array to bytes)."""
+    engine: str
+    """`ours` (the fast engine), `ours-reference`, or the library."""
+    package_version: str | None
+    corpus: str
+    corpus_bytes: int
+    corpus_sha256: str
+    vocab_size: int
+    """Asked for in training; every engine encodes with the vocabulary that ours trained on the corpus."""
+    num_threads: int
+    """Threads, and cores where the system lets a process be kept to some."""
+    repeat: int
+    """From 0."""
+    wall_s: float
+    """Of the work alone, the libraries imported and the vocabulary loaded."""
+    process_s: float | None
+    """From the start of the process to the end of the work; null where a process did other work before."""
+    cpu_s: float
+    """Of all threads during the work."""
+    unwritten_s: float | None
+    """What of `wall_s` had passed before the writing, where an engine holds the whole result in memory first."""
+    peak_rss_bytes: int | None
+    """Of the process up to the end of the work; null where several engines share one."""
+    text_bytes: int
+    """Of text read or made."""
+    tokens: int
+    """Ids written, lists' ids together, or in training the merges made."""
+    calls: int
+    agrees: bool | None
+    """Whether the result is ours: the same ids, text or, in training, tokens in the same order."""
+    device_name: str
+    python_version: str
+    numba_version: str | None
+    git_commit: str | None
+    utc: str

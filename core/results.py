@@ -11,11 +11,16 @@ from typing import Any
 import polars as pl
 
 from core.files import atomic_path
-from core.records import DeviceRow, MemoryRow, RunRow, SampleRow, StepRow
+from core.records import DeviceRow, MemoryRow, RunRow, SampleRow, StepRow, TokenizerSpeedRow
 
 RUN_TABLES: dict[str, type] = {"runs": RunRow, "steps": StepRow, "samples": SampleRow}
 """What a run writes, in files of its id."""
-TABLES: dict[str, type] = {**RUN_TABLES, "devices": DeviceRow, "memory": MemoryRow}
+TABLES: dict[str, type] = {
+    **RUN_TABLES,
+    "devices": DeviceRow,
+    "memory": MemoryRow,
+    "tokenizer_speed": TokenizerSpeedRow,
+}
 
 _DTYPES = {str: pl.String, int: pl.Int64, float: pl.Float64, bool: pl.Boolean}
 

@@ -1,4 +1,4 @@
-"""`workbook bench`: predictions against measurements."""
+"""`workbook bench`: predictions against measurements, and ours against others'."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from core.cli.bench_tokenizer import tokenizer
 from core.cli.options import DEFAULT_RESULTS, Commit, ResultsDir
 
 if TYPE_CHECKING:
@@ -13,12 +14,10 @@ if TYPE_CHECKING:
 
     from core.records import MemoryRow
 
-app = typer.Typer(help="Predictions against measurements.", no_args_is_help=True, rich_markup_mode=None)
-
-
-@app.callback()
-def bench() -> None:
-    """Make this a group while it has one command."""
+app = typer.Typer(
+    help="Predictions against measurements, ours against others'.", no_args_is_help=True, rich_markup_mode=None
+)
+app.command("tokenizer")(tokenizer)
 
 
 @app.command()

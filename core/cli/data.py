@@ -130,6 +130,23 @@ def download(
 
 
 @app.command()
+def longtail(
+    out: Annotated[Path, typer.Argument(help="Text file to write.")],
+    num_bytes: Annotated[int, typer.Option("--bytes", min=1, help="Its size; it ends with a document.")] = 150_000_000,
+    seed: Annotated[int, typer.Option(min=0, help="Other seeds, other text in the same words.")] = 0,
+) -> None:
+    """Make text without meaning whose vocabulary keeps growing as the web's does, to measure tokenizers on."""
+    from core.cli.console import byte_progress, say
+    from core.corpus.longtail import write_longtail
+
+    if out.is_dir():
+        raise ValueError(f"{out}: a folder; name the text file to write")
+    with byte_progress(out.name) as progress:
+        write_longtail(out, num_bytes, seed, lambda done: progress(done, num_bytes))
+    say(f"{out}: {out.stat().st_size:,} bytes")
+
+
+@app.command()
 def floor(
     file: Annotated[Path, typer.Argument(help="Text of the built-in stories (train.txt or valid.txt, say).")],
     tokenizer: Annotated[

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from core.cli.tokenizer_convert import convert
 from core.tokenizer.pretokenize import END_OF_TEXT
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Byte-level BPE: train, encode, decode, statistics.", no_args_is_help=True, rich_markup_mode=None
 )
+
+app.command()(convert)
 
 Input = Annotated[Path, typer.Argument(metavar="INPUT", help="UTF-8 text, plain, .gz or .zst.")]
 Folder = Annotated[Path, typer.Option("--tokenizer", help="Folder that `workbook tokenizer train` wrote.")]

@@ -1,7 +1,7 @@
 """GPT-2's files: `vocab.json` (token to id) and `merges.txt` (a pair a line), bytes spelled as visible characters."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from functools import cache
 from pathlib import Path
 
@@ -44,6 +44,14 @@ def unspell(text: str) -> bytes:
         return text.encode()
 
 
+def gpt2_paths(folder: str | os.PathLike[str]) -> tuple[Path, Path]:
+    """The two files in a folder: `vocab.json` and `merges.txt`, or `encoder.json` and `vocab.bpe` as GPT-2 came."""
+    folder = Path(folder)
+    if (folder / "encoder.json").exists() and (folder / "vocab.bpe").exists():
+        return folder / "encoder.json", folder / "vocab.bpe"
+    return folder / "vocab.json", folder / "merges.txt"
+
+
 def write_vocab(path: str | os.PathLike[str], vocab: dict[int, bytes], special_ids: Collection[int] = ()) -> None:
     """Write `vocab.json`. Of ids that spell the same bytes a special token's stands, else the lowest."""
     ids: dict[str, int] = {}
@@ -55,7 +63,7 @@ def write_vocab(path: str | os.PathLike[str], vocab: dict[int, bytes], special_i
 def read_vocab(path: str | os.PathLike[str]) -> dict[int, bytes]:
     """Read `vocab.json`.
 
-    A byte that a special token spells has lost its entry to it; it gets its own id, the byte's value, back.
+    A byte that a special token spells has lost its entry to it; where the bytes' values are their ids it gets it back.
 
     Raises:
         ValueError: If the file is missing or is not an object of token spellings to distinct, non-negative ids.
@@ -66,9 +74,15 @@ def read_vocab(path: str | os.PathLike[str]) -> dict[int, bytes]:
     vocab = {token_id: unspell(token) for token, token_id in ids.items()}
     if len(vocab) != len(ids):
         raise ValueError(f"{path}: {len(ids) - len(vocab)} tokens share an id with another")
-    for value in range(256):
-        vocab.setdefault(value, bytes([value]))
+    restore_bytes(vocab, range(0x80))
     return vocab
+
+
+def restore_bytes(vocab: dict[int, bytes], values: Iterable[int]) -> None:
+    """Give ASCII bytes whose entries special tokens took their own ids back, if the bytes' values are their ids."""
+    if all(vocab.get(value) == bytes([value]) for value in range(0x80, 0x100)):  # alone no text, so never special
+        for value in values:
+            vocab.setdefault(value, bytes([value]))
 
 
 def write_merges(path: str | os.PathLike[str], merges: list[tuple[bytes, bytes]]) -> None:

@@ -1,24 +1,49 @@
-"""Encoding text into ids and back: the reference engine, in plain Python."""
+"""Encoding text into ids and back: the reference engine, in plain Python, and the way to the fast one."""
 
 import hashlib
 import heapq
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from core.files import read_json, write_json
 from core.tokenizer import formats
+from core.tokenizer.engines import choose
 from core.tokenizer.pretokenize import (
-    PRE_TOKEN,
     check_special_tokens,
     independent_segments,
+    pre_token_pattern,
     special_pattern,
     split_specials,
 )
 
+if TYPE_CHECKING:
+    from core.tokenizer.fast.decoding import Decoder
+    from core.tokenizer.fast.engine import FastEncoder
+
 _CACHE_ENTRIES = 1 << 17
 _CACHE_LONGEST = 64
+_LONG_TEXT = 2000
+"""Characters from which a fast engine that is loaded already is worth its call."""
+
+
+class _Cache(dict[str, list[int]]):
+    """Pre-token to ids: what is missing is encoded, and kept unless it is long."""
+
+    def __init__(self, encode: Callable[[str], list[int]]) -> None:
+        super().__init__()
+        self._encode = encode
+
+    def __missing__(self, pre_token: str) -> list[int]:
+        ids = self._encode(pre_token)
+        if len(pre_token) <= _CACHE_LONGEST:
+            if len(self) >= _CACHE_ENTRIES:  # memory stays bounded; the common ones are soon back
+                self.clear()
+            self[pre_token] = ids
+        return ids
 
 
 class Tokenizer:
@@ -28,6 +53,7 @@ class Tokenizer:
         vocab: Id to bytes; must hold all 256 single bytes.
         merges: Pairs in the order they were learnt; earlier ones are applied first.
         special_tokens: Text that is always one token; those the vocabulary lacks get the next free ids.
+        pattern: How text is cut into pre-tokens, a name in `core.tokenizer.pretokenize.PATTERNS`.
 
     Raises:
         ValueError: If a byte is missing, or a merge names tokens that the vocabulary lacks.
@@ -38,7 +64,11 @@ class Tokenizer:
         vocab: dict[int, bytes],
         merges: Sequence[tuple[bytes, bytes]],
         special_tokens: Sequence[str] | None = None,
+        *,
+        pattern: str = "gpt2",
     ) -> None:
+        self.pattern = pattern
+        self._find_pre_tokens = pre_token_pattern(pattern).findall
         self.vocab = dict(vocab)
         self.merges = list(merges)
         self.special_tokens = list(special_tokens or ())
@@ -68,7 +98,9 @@ class Tokenizer:
                 raise ValueError(
                     f"merge {rank} ({left!r}, {right!r}): the vocabulary has no token {error.args[0]!r}"
                 ) from None
-        self._cache: dict[str, list[int]] = {}
+        self._cache = _Cache(lambda pre_token: self._merge([self._byte_ids[byte] for byte in pre_token.encode()]))
+        self._fast: FastEncoder | None = None
+        self._decoder: Decoder | None = None
 
     @classmethod
     def from_files(
@@ -76,13 +108,18 @@ class Tokenizer:
         vocab_path: str | os.PathLike[str],
         merges_path: str | os.PathLike[str],
         special_tokens: Sequence[str] | None = None,
+        *,
+        pattern: str = "gpt2",
     ) -> "Tokenizer":
         """Read GPT-2's `vocab.json` and `merges.txt`."""
-        return cls(formats.read_vocab(vocab_path), formats.read_merges(merges_path), special_tokens)
+        return cls(formats.read_vocab(vocab_path), formats.read_merges(merges_path), special_tokens, pattern=pattern)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> "Tokenizer":
-        """Read what `save` wrote; a folder without `special_tokens.json` has no special tokens."""
+        """Read what `save` wrote.
+
+        A folder without `special_tokens.json` has no special tokens, one without `pre_tokenization.json` is GPT-2's.
+        """
         folder = Path(folder)
         if not folder.is_dir():
             raise ValueError(f"{folder}: no such tokenizer folder; `workbook tokenizer train` makes one")
@@ -90,14 +127,18 @@ class Tokenizer:
         special_tokens = read_json(specials_path) if specials_path.exists() else []
         if not isinstance(special_tokens, list) or not all(isinstance(token, str) for token in special_tokens):
             raise ValueError(f"{specials_path}: a list of strings was expected")
-        return cls.from_files(folder / "vocab.json", folder / "merges.txt", special_tokens)
+        pattern_path = folder / "pre_tokenization.json"
+        content = read_json(pattern_path) if pattern_path.exists() else {"pattern": "gpt2"}
+        pattern = content.get("pattern") if isinstance(content, dict) else content
+        return cls.from_files(folder / "vocab.json", folder / "merges.txt", special_tokens, pattern=pattern)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write `vocab.json`, `merges.txt` and `special_tokens.json`."""
+        """Write `vocab.json`, `merges.txt`, `special_tokens.json` and `pre_tokenization.json`."""
         folder = Path(folder)
         formats.write_vocab(folder / "vocab.json", self.vocab, self._special_ids.values())
         formats.write_merges(folder / "merges.txt", self.merges)
         write_json(folder / "special_tokens.json", self.special_tokens)
+        write_json(folder / "pre_tokenization.json", {"pattern": self.pattern})
 
     @property
     def vocab_size(self) -> int:
@@ -106,12 +147,14 @@ class Tokenizer:
 
     @property
     def tokenizer_id(self) -> str:
-        """SHA-256 of vocabulary, merges and special tokens: equal ids mean equal encodings."""
+        """SHA-256 of vocabulary, merges, special tokens and pattern: equal ids mean equal encodings."""
         content = [
             sorted((token_id, token.hex()) for token, token_id in self._id_of.items()),
             [(left.hex(), right.hex()) for left, right in self.merges],
             self._special_ids,
         ]
+        if self.pattern != "gpt2":
+            content.append(self.pattern)
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def special_id(self, token: str) -> int | None:
@@ -129,19 +172,46 @@ class Tokenizer:
         Special tokens are cut out first, the longest where they overlap; each pre-token of the rest starts as bytes and
         the applicable merge that was learnt earliest is made, the leftmost first, until none applies.
         """
+        if self._worth_fast(len(text)):
+            return self.fast_encoder().encode(text).tolist()
+        ids_of = self._cache.__getitem__
+        if self._special_pattern is None or self._special_pattern.search(text) is None:
+            return list(chain.from_iterable(map(ids_of, self._find_pre_tokens(text))))
         ids: list[int] = []
         for place, piece in enumerate(split_specials(text, self._special_pattern)):
             if place % 2:
                 ids.append(self._special_ids[piece])
             else:
-                for pre_token in PRE_TOKEN.findall(piece):
-                    cached = self._cache.get(pre_token)
-                    ids += self._encode_pre_token(pre_token) if cached is None else cached
+                ids += chain.from_iterable(map(ids_of, self._find_pre_tokens(piece)))
         return ids
+
+    def _worth_fast(self, size: int) -> bool:
+        return size >= _LONG_TEXT and (self._fast is not None or choose("auto", size, "encoding") == "fast")
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text."""
+        if self._worth_fast(sum(map(len, texts))):
+            return [ids.tolist() for ids in self.fast_encoder().encode_batch(texts)]
+        return [self.encode(text) for text in texts]
+
+    def fast_encoder(self, threads: int | None = None) -> "FastEncoder":
+        """The compiled engine with this vocabulary; it keeps what it has met, and `threads` of an earlier call.
+
+        Raises:
+            ValueError: If the vocabulary is larger than the engine holds.
+            ImportError: Where Numba or NumPy is missing.
+        """
+        if self._fast is None or (threads is not None and threads != self._fast.threads):
+            from core.tokenizer.fast.engine import FastEncoder
+            from core.tokenizer.fast.merging import merge_tables
+
+            merges = merge_tables(self._byte_ids, self._merged, len(self.merges))
+            self._fast = FastEncoder(merges, self.pattern, self._special_ids, threads)
+        return self._fast
 
     def encode_iterable(self, iterable: Iterable[str]) -> Iterator[int]:
         """Lazily encode a stream of text; the ids are those of the whole text, wherever the stream is cut."""
-        for segment in independent_segments(iterable, self.special_tokens):
+        for segment in independent_segments(iterable, self.special_tokens, self.pattern):
             yield from self.encode(segment)
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
@@ -150,23 +220,23 @@ class Tokenizer:
         Raises:
             ValueError: For an id that the vocabulary lacks.
         """
-        ids = list(ids)
+        ids = ids if hasattr(ids, "__len__") else list(ids)
+        if self._worth_fast(4 * len(ids)):
+            if self._decoder is None:
+                from core.tokenizer.fast.decoding import Decoder
+
+                self._decoder = Decoder(self.vocab)
+            return self._decoder.decode(ids)
+        if hasattr(ids, "tolist"):  # of an array, whose own numbers are slow keys
+            ids = ids.tolist()
         try:
-            return b"".join([self.vocab[token_id] for token_id in ids])
+            return b"".join(map(self.vocab.__getitem__, ids))
         except KeyError as error:
             raise ValueError(f"id {error.args[0]} is not in the vocabulary of {self.vocab_size}") from None
 
     def decode(self, ids: Iterable[int]) -> str:
         """Ids to text; bytes that are not UTF-8 (a character cut in two, say) become U+FFFD."""
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
-
-    def _encode_pre_token(self, pre_token: str) -> list[int]:
-        ids = self._merge([self._byte_ids[byte] for byte in pre_token.encode()])
-        if len(pre_token) <= _CACHE_LONGEST:
-            if len(self._cache) >= _CACHE_ENTRIES:  # memory stays bounded; the common ones are soon back
-                self._cache.clear()
-            self._cache[pre_token] = ids
-        return ids
 
     def _merge(self, ids: list[int]) -> list[int]:
         """Merge until no merge applies; a heap of candidates and a linked list keep it O(n log n)."""

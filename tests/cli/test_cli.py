@@ -156,7 +156,12 @@ def test_tokenizer_commands(workbook, tmp_path):
     folder, tokens, back = tmp_path / "tok", tmp_path / "out.bin", tmp_path / "back.txt"
     code, out, _ = workbook("tokenizer", "train", tmp_path / "text.txt", "--vocab-size", 300, "--out", folder)
     assert code == 0
-    assert sorted(path.name for path in folder.iterdir()) == ["merges.txt", "special_tokens.json", "vocab.json"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "merges.txt",
+        "pre_tokenization.json",
+        "special_tokens.json",
+        "vocab.json",
+    ]
     assert json.loads((folder / "vocab.json").read_text())["<|endoftext|>"] == 256
     assert json.loads((folder / "special_tokens.json").read_text()) == ["<|endoftext|>"]
     code, out, _ = workbook("tokenizer", "encode", tmp_path / "text.txt", "--tokenizer", folder, "--out", tokens)

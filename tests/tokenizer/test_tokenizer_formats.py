@@ -12,6 +12,7 @@ from core.corpus.stories import story_block
 from core.tokenizer import Tokenizer
 from core.tokenizer.formats import (
     byte_to_character,
+    gpt2_paths,
     read_merges,
     read_vocab,
     spell,
@@ -112,17 +113,30 @@ def test_two_ids_for_the_same_bytes_encode_alike_after_loading(tmp_path, vocab, 
     assert Tokenizer.load(tmp_path / "two").tokenizer_id == loaded.tokenizer_id
 
 
+def test_bytes_with_other_ids_than_their_values_keep_them(tmp_path):
+    """Ids below 256 may be free: they are nobody's then, not the bytes'."""
+    vocab = {1000 + value: bytes([value]) for value in range(256)} | {97: b"ab"}
+    Tokenizer(vocab, [(b"a", b"b")]).save(tmp_path)
+    assert read_vocab(tmp_path / "vocab.json") == vocab
+    assert Tokenizer.load(tmp_path).encode("cab") == [1099, 97]
+
+
+def test_gpt2s_files_are_found_under_both_names(tmp_path):
+    assert gpt2_paths(tmp_path) == (tmp_path / "vocab.json", tmp_path / "merges.txt")
+    (tmp_path / "encoder.json").touch()
+    assert gpt2_paths(tmp_path) == (tmp_path / "vocab.json", tmp_path / "merges.txt")
+    (tmp_path / "vocab.bpe").touch()
+    assert gpt2_paths(tmp_path) == (tmp_path / "encoder.json", tmp_path / "vocab.bpe")
+
+
 def test_saving_again_writes_the_same_files(tmp_path):
     tokenizer = Tokenizer(*naive_train("the cat and the hat\r\n" * 3, 280), ["<|endoftext|>"])
     tokenizer.save(tmp_path / "one")
     Tokenizer.load(tmp_path / "one").save(tmp_path / "two")
-    for name in ("vocab.json", "merges.txt", "special_tokens.json"):
+    names = ["merges.txt", "pre_tokenization.json", "special_tokens.json", "vocab.json"]
+    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == names
+    for name in names:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
-    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == [
-        "merges.txt",
-        "special_tokens.json",
-        "vocab.json",
-    ]
 
 
 def test_a_folder_without_special_tokens_has_none(tmp_path):

@@ -1,0 +1,159 @@
+"""The fast engine as the rest of the tokenizer sees it: counting files, encoding texts and files, on several threads."""
+
+import os
+import queue
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+
+from core.tokenizer.fast.boundaries import PADDING
+from core.tokenizer.fast.compiled import announced
+from core.tokenizer.fast.counting import Counter
+from core.tokenizer.fast.encoding import Encoder, NotUtf8
+from core.tokenizer.fast.merging import Merges
+from core.tokenizer.fast.specials import Specials
+from core.tokenizer.fast.stream import Chunk, file_chunks, ordered, padded
+
+MOST_COUNTED = 1 << 20
+"""Distinct pre-tokens that a thread gathers before it hands them to the common table."""
+
+
+def default_threads() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def count_files(
+    paths: Iterable[str | os.PathLike[str]],
+    specials: Sequence[str],
+    pattern: str = "gpt2",
+    *,
+    threads: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Counter:
+    """How often each pre-token occurs in some files; none crosses from one into the next.
+
+    Each thread counts for itself and hands over what it has when that is much, so that memory holds the distinct
+    pre-tokens about once, however many threads there are.
+
+    Args:
+        paths: UTF-8 text, plain or compressed.
+        specials: Special tokens; they cut the text and are not counted.
+        pattern: A name in `PATTERNS`.
+        threads: As many as cores if not given.
+        progress: Called with the bytes counted so far.
+
+    Raises:
+        ValueError: If a file is missing, empty, damaged or not UTF-8.
+    """
+    threads = threads or default_threads()
+    finder = Specials(specials, [-1] * len(specials))
+    total = Counter(pattern)
+    counters: queue.SimpleQueue[Counter] = queue.SimpleQueue()
+    for _ in range(threads):
+        counters.put(Counter(pattern))
+    handing_over = queue.SimpleQueue[None]()
+    handing_over.put(None)
+
+    def hand_over(counter: Counter) -> None:
+        handing_over.get()
+        try:
+            total.add(*counter.words())
+        finally:
+            handing_over.put(None)
+        counter.clear()
+
+    def work(chunk: Chunk) -> int:
+        counter = counters.get()
+        try:
+            rows = chunk.segments
+            place = counter.count(chunk.buffer, rows[rows[:, 0] < rows[:, 1]])
+            if place >= 0:
+                raise chunk.not_utf8(place)
+            if len(counter) > MOST_COUNTED:
+                hand_over(counter)
+        finally:
+            counters.put(counter)
+        return chunk.num_bytes
+
+    done = 0
+    with announced("training"):
+        for path in paths:
+            for size in ordered(work, file_chunks(path, finder), threads):
+                done += size
+                if progress is not None:
+                    progress(done)
+    for _ in range(threads):
+        hand_over(counters.get())
+    return total
+
+
+class FastEncoder:
+    """A tokenizer's encoder for large inputs; safe to use from several threads.
+
+    Args:
+        merges: The tokenizer's.
+        pattern: A name in `PATTERNS`.
+        specials: Special tokens, text to id.
+        threads: As many as cores if not given.
+    """
+
+    def __init__(self, merges: Merges, pattern: str, specials: dict[str, int], threads: int | None = None) -> None:
+        self.threads = threads or default_threads()
+        self._specials = Specials(list(specials), list(specials.values()))
+        self._new = lambda: Encoder(merges, pattern)
+        self._encoders: queue.LifoQueue[Encoder] = queue.LifoQueue()
+
+    @contextmanager
+    def _encoder(self) -> Iterator[Encoder]:
+        try:
+            encoder = self._encoders.get_nowait()
+        except queue.Empty:
+            encoder = self._new()
+        try:
+            yield encoder
+        finally:
+            self._encoders.put(encoder)
+
+    def encode(self, text: str) -> np.ndarray:
+        """The ids of a text, uint32."""
+        data = text.encode()
+        buffer = padded([data], len(data))
+        with announced("encoding"), self._encoder() as encoder:
+            ids, _ = encoder.encode(buffer, self._specials.segments(buffer, PADDING, PADDING + len(data)))
+            return ids.copy()
+
+    def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The ids of each text."""
+        pieces = [text.encode() for text in texts]
+        buffer = padded(pieces, sum(map(len, pieces)))
+        rows, lasts, place, count = [], [], PADDING, 0
+        for piece in pieces:
+            rows.append(self._specials.segments(buffer, place, place + len(piece)))
+            place += len(piece)
+            count += len(rows[-1])
+            lasts.append(count - 1)
+        if not rows:
+            return []
+        with announced("encoding"), self._encoder() as encoder:
+            ids, ends = encoder.encode(buffer, np.concatenate(rows))
+            return np.split(ids.copy(), ends[lasts][:-1])
+
+    def encode_file(self, path: str | os.PathLike[str]) -> Iterator[tuple[np.ndarray, Chunk]]:
+        """The ids of a file, uint32, chunk by chunk in order, with the chunks.
+
+        Raises:
+            ValueError: If the file is missing, empty, damaged or not UTF-8.
+        """
+
+        def work(chunk: Chunk) -> tuple[np.ndarray, Chunk]:
+            with self._encoder() as encoder:
+                try:
+                    ids, _ = encoder.encode(chunk.buffer, chunk.segments)
+                except NotUtf8 as error:
+                    raise chunk.not_utf8(error.place) from None
+                return ids.copy(), chunk
+
+        with announced("encoding"):
+            yield from ordered(work, file_chunks(path, self._specials), self.threads)

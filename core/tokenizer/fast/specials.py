@@ -1,0 +1,64 @@
+"""Finding special tokens in bytes: the leftmost first, of those that start at one place the longest."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+class Specials:
+    """The special tokens of a tokenizer.
+
+    Args:
+        tokens: Distinct, not empty.
+        ids: Of each.
+    """
+
+    def __init__(self, tokens: Sequence[str], ids: Sequence[int]) -> None:
+        self._tokens = [token.encode() for token in tokens]
+        self._ids = list(ids)
+        self.longest = max((len(token) for token in self._tokens), default=0)
+        # One token that cannot overlap itself needs no choice between occurrences.
+        self._plain = len(self._tokens) == 1 and not any(
+            self._tokens[0].endswith(self._tokens[0][:size]) for size in range(1, self.longest)
+        )
+
+    def find(self, buffer: np.ndarray, begin: int, end: int) -> np.ndarray:
+        """Rows (begin, end, id), int64, of the special tokens in `buffer[begin:end]`."""
+        found = []
+        for token, token_id in zip(self._tokens, self._ids, strict=True):
+            places = _occurrences(buffer[begin:end], token)
+            if len(places):
+                places += begin
+                found.append(np.stack([places, places + len(token), np.full(len(places), token_id)], axis=1))
+        if not found:
+            return np.zeros((0, 3), np.int64)
+        if self._plain:
+            return found[0]
+        rows = np.concatenate(found)
+        chosen, reached = [], begin
+        for row in np.lexsort((-rows[:, 1], rows[:, 0])).tolist():
+            if rows[row, 0] >= reached:
+                chosen.append(row)
+                reached = rows[row, 1]
+        return rows[chosen]
+
+    def segments(self, buffer: np.ndarray, begin: int, end: int) -> np.ndarray:
+        """Rows (begin, end, id) of the ordinary text between special tokens and the token that follows, -1 without."""
+        specials = self.find(buffer, begin, end)
+        rows = np.empty((len(specials) + 1, 3), np.int64)
+        rows[0, 0], rows[-1, 1], rows[-1, 2] = begin, end, -1
+        rows[1:, 0], rows[:-1, 1], rows[:-1, 2] = specials[:, 1], specials[:, 0], specials[:, 2]
+        return rows
+
+
+def _occurrences(text: np.ndarray, token: bytes) -> np.ndarray:
+    """Where a token begins, overlapping ones too: candidates by the first byte, thinned by each next one."""
+    last = len(text) - len(token)
+    if last < 0:
+        return np.zeros(0, np.int64)
+    places = np.flatnonzero(text[: last + 1] == token[0])
+    for offset in range(1, len(token)):
+        if not len(places):
+            break
+        places = places[text[places + offset] == token[offset]]
+    return places

@@ -1,0 +1,34 @@
+"""A tokenizer from files as a page gets them: names and contents."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from core.tokenizer.huggingface import read_huggingface
+from core.tokenizer.tokenizer import Tokenizer
+
+_OURS = ("vocab.json", "merges.txt", "special_tokens.json", "pre_tokenization.json")
+_ALIASES = {"encoder.json": "vocab.json", "vocab.bpe": "merges.txt"}  # as OpenAI published GPT-2's
+
+
+def read_uploaded(files: Mapping[str, bytes]) -> Tokenizer:
+    """Read Hugging Face's `tokenizer.json`, or `vocab.json` and `merges.txt` with what `Tokenizer.save` adds.
+
+    Raises:
+        ValueError: For other files, too few of them, or damaged ones.
+    """
+    files = {_ALIASES.get(name, name): content for name, content in files.items()}
+    single = set(files) == {"tokenizer.json"}
+    wrong = [name for name in files if name not in _OURS and not single]
+    if wrong or not (single or {"vocab.json", "merges.txt"} <= set(files)):
+        raise ValueError(
+            f"files are {', '.join(sorted(files)) or 'none'}: a tokenizer is tokenizer.json, or vocab.json and "
+            f"merges.txt (perhaps with {' and '.join(_OURS[2:])})"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in files.items():
+            (Path(folder) / name).write_bytes(content)
+        try:
+            return read_huggingface(Path(folder) / "tokenizer.json") if single else Tokenizer.load(folder)
+        except ValueError as error:
+            raise ValueError(str(error).replace(f"{folder}/", "")) from None
