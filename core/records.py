@@ -194,3 +194,61 @@ class TokenizerSpeedRow:
     numba_version: str | None
     git_commit: str | None
     utc: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompressionRow:
+    """What a tokenizer makes of a text, table `tokenizer_compression`.
+
+    The text of a corpus is its pre-tokens; the markers that end its documents cut it and are counted nowhere.
+    """
+
+    study_id: str
+    """Of the measurement that it belongs to; the file's name."""
+    trained_on: str
+    """Name of the corpus whose training part made the vocabulary."""
+    train_bytes: int
+    vocab_size: int
+    """256 bytes and the merges: what training for the largest size gives, cut off here."""
+    encoded: str
+    """Name of the corpus whose text was encoded."""
+    part: str
+    """`held-out` (no vocabulary has seen it) or `training`."""
+    text_sha256: str
+    text_bytes: int
+    tokens: int
+    used_tokens: int
+    """Distinct tokens that occur."""
+    git_commit: str | None
+    utc: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrequencyRow:
+    """How often a piece of a corpus occurs in both of its parts, table `tokenizer_frequency`: a choice of the ranks."""
+
+    study_id: str
+    corpus: str
+    vocab_size: int | None
+    """Of the corpus's own vocabulary that cuts it into tokens; null where the pieces are pre-tokens."""
+    kind: str
+    """`rank` (the ranks of the pieces, evenly spread on a logarithmic scale) or `longest` (the longest tokens, which
+    need not occur)."""
+    rank: int
+    """From 1: by count, or by length in bytes."""
+    count: int
+    piece: bytes
+    git_commit: str | None
+    utc: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrowthRow:
+    """How many distinct pre-tokens the first bytes of a corpus hold, table `tokenizer_growth`."""
+
+    study_id: str
+    corpus: str
+    read_bytes: int
+    distinct_pre_tokens: int
+    git_commit: str | None
+    utc: str

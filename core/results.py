@@ -11,7 +11,17 @@ from typing import Any
 import polars as pl
 
 from core.files import atomic_path
-from core.records import DeviceRow, MemoryRow, RunRow, SampleRow, StepRow, TokenizerSpeedRow
+from core.records import (
+    CompressionRow,
+    DeviceRow,
+    FrequencyRow,
+    GrowthRow,
+    MemoryRow,
+    RunRow,
+    SampleRow,
+    StepRow,
+    TokenizerSpeedRow,
+)
 
 RUN_TABLES: dict[str, type] = {"runs": RunRow, "steps": StepRow, "samples": SampleRow}
 """What a run writes, in files of its id."""
@@ -20,9 +30,12 @@ TABLES: dict[str, type] = {
     "devices": DeviceRow,
     "memory": MemoryRow,
     "tokenizer_speed": TokenizerSpeedRow,
+    "tokenizer_compression": CompressionRow,
+    "tokenizer_frequency": FrequencyRow,
+    "tokenizer_growth": GrowthRow,
 }
 
-_DTYPES = {str: pl.String, int: pl.Int64, float: pl.Float64, bool: pl.Boolean}
+_DTYPES = {str: pl.String, int: pl.Int64, float: pl.Float64, bool: pl.Boolean, bytes: pl.Binary}
 
 
 def schema(row_type: type) -> dict[str, pl.DataType]:

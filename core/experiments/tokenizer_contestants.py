@@ -47,7 +47,7 @@ class Ours:
 
     def train(self, corpus: Path, vocab_size: int) -> Any:
         """Train on a text file."""
-        return train_bpe(corpus, vocab_size, [END_OF_TEXT], **_choice(train_bpe, self.engine))
+        return train_bpe(corpus, vocab_size, [END_OF_TEXT], engine=self.engine)
 
     def tokens(self, trained: Any) -> list[bytes]:
         """What the merges made, in order."""
@@ -62,7 +62,7 @@ class Ours:
 
     def encode_file(self, corpus: Path, out: Path) -> float | None:
         """Encode a text file to a token file; seconds before the writing, where that comes last."""
-        encode_files([corpus], self._tokenizer, out, **_choice(encode_files, self.engine))
+        encode_files([corpus], self._tokenizer, out, engine=self.engine)
         return None
 
     def encode(self, text: str) -> list[int]:

@@ -15,8 +15,8 @@ _WORTH_COMPILING = {"training": 40_000_000, "encoding": 80_000_000}
 def choose(engine: str, num_bytes: int, work: Work) -> Literal["reference", "fast"]:
     """The engine for a text of so many bytes.
 
-    `auto` takes the compiled one where it is quicker in all, its loading and, the first time, its compiling included, and
-    the reference where Numba is missing, as in a browser.
+    `auto` takes the compiled one where it is quicker in all, its loading and, the first time, its compiling included,
+    and the reference where Numba is missing, as in a browser.
 
     Raises:
         ValueError: If the engine is none of `ENGINES`.

@@ -1,8 +1,8 @@
-"""Where pre-tokens begin, found without a regular expression: for GPT-2's pattern that is a local question of bytes.
+r"""Where pre-tokens begin, found without a regular expression: for GPT-2's pattern that is a local question of bytes.
 
 Every byte gets the class of its character (`classes.py`). With GPT-2's pattern a byte begins a pre-token if
 
-- it is white space, and the byte before is not, or it is the last of its run and text follows (`\\s+(?!\\S)` leaves the
+- it is white space, and the byte before is not, or it is the last of its run and text follows (`\s+(?!\S)` leaves the
   last one to what comes);
 - it is anything else, its class differs from the byte before, and that is not U+0020, which belongs to what follows.
 
@@ -39,7 +39,7 @@ class StartScratch(NamedTuple):
     spaces: np.ndarray
     """(place, length) pairs of white space of several bytes."""
     positions: np.ndarray
-    """Where pre-tokens begin, and the last one ends."""
+    r"""Where pre-tokens begin, and the last one ends."""
 
     @classmethod
     def of(cls, size: int) -> "StartScratch":
@@ -73,6 +73,7 @@ def _classify_ascii(text, classes):
 
 @kernel
 def is_continuation(byte):
+    """Whether a byte continues a character that began before it."""
     return (byte & np.uint8(0xC0)) == np.uint8(0x80)
 
 

@@ -29,10 +29,9 @@ class Decoder:
         Raises:
             ValueError: For an id that the vocabulary lacks.
         """
-        try:
-            ids = np.ascontiguousarray(ids).astype(np.int64, casting="same_kind", copy=False)
-        except (TypeError, OverflowError):
-            raise ValueError("ids must be integers") from None
+        if not isinstance(ids, np.ndarray):
+            ids = np.fromiter(ids, np.int64)
+        ids = np.ascontiguousarray(ids, np.int64)
         with announced("decoding"):
             total = _total(ids, self._size)
             if total < 0:

@@ -26,8 +26,8 @@ MOST_WORDS = 1 << 20
 _U0, _U1, _U20, _U30, _U40, _U60 = (np.uint64(n) for n in (0, 1, 20, 30, 40, 60))
 _ID_MASK, _HALF_MASK = np.uint64((1 << 20) - 1), np.uint64((1 << 30) - 1)
 _POOLED = np.uint64(15)
-"""The four high bits of a value: how many ids (1, 2, 3) it holds, 20 bits each, the first low; `_POOLED`: 30 bits each of
-how many and where in the pool; 0: the number of a pre-token that is new in this block."""
+"""The four high bits of a value: how many ids (1, 2, 3) it holds, 20 bits each, the first low; `_POOLED`: 30 bits each
+of how many and where in the pool; 0: the number of a pre-token that is new in this block."""
 
 
 @kernel

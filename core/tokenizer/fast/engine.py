@@ -1,4 +1,4 @@
-"""The fast engine as the rest of the tokenizer sees it: counting files, encoding texts and files, on several threads."""
+"""The fast engine as the rest of the tokenizer sees it: counting files, encoding texts and files, on all cores."""
 
 import os
 import queue

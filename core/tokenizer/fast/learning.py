@@ -4,8 +4,8 @@ Two facts keep the work small. After the merge that creates a pair its count onl
 upper bound that is put right when it surfaces; and for the same reason a pair below a threshold when it is created need
 not be followed until the threshold falls, when everything is counted once anew (a *stage*, five or six in all).
 
-A word is one run of int32: `[symbols, room, count low, count high, symbol, symbol ...]`, so that a visit is one place in
-memory, asked for a few visits ahead.
+A word is one run of int32: `[symbols, room, count low, count high, symbol, symbol ...]`, so that a visit is one place
+in memory, asked for a few visits ahead.
 """
 
 from collections.abc import Callable
@@ -241,7 +241,7 @@ def _replace_top(heap_counts, heap, entries, keys, count, pair, text, begin):
 
 @kernel
 def _count_pairs(words):
-    """Every pair: rows (pair, count, words that hold it, the last of them), and how many pairs there are."""
+    """Every pair: rows (pair, count, words that hold it, the last of them)."""
     rows, found, place = np.empty((1 << 14, 4), np.uint64), 0, 0
     rows[:, 0] = _EMPTY
     while place < words.shape[0]:
@@ -264,13 +264,13 @@ def _count_pairs(words):
                         grown[_row(grown, rows[old, 0])] = rows[old]
                 rows = grown
         place = first + words[place + 1]
-    return rows, found
+    return rows
 
 
 @kernel
 def _start_stage(words, text, begin, threshold, shrink):
     """Count every pair and follow those that reach the next threshold, which is returned too."""
-    counted, found = _count_pairs(words)
+    counted = _count_pairs(words)
     most = np.uint64(0)
     for row in range(counted.shape[0]):
         if counted[row, 0] != _EMPTY and counted[row, 1] > most:
@@ -322,8 +322,8 @@ def _merge_in_words(words, index, first, last, left, right, merged, neighbours, 
     Adds up by neighbour, in `neighbours`, what the new pairs will count, and lists in `records` which words hold which.
 
     Returns:
-        How many neighbours it touched, how many records it made, the records (maybe a larger array), how often the merged
-        symbol now stands beside another.
+        How many neighbours it touched, how many records it made, the records (maybe a larger array), how often the
+        merged symbol now stands beside another.
     """
     num_touched = num_records = 0
     both = np.int64(0)

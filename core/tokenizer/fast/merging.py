@@ -1,4 +1,4 @@
-"""Applying merges to one pre-token: the applicable merge that was learnt earliest, the leftmost first, until none is."""
+"""Applying merges to one pre-token: the one that was learnt earliest, the leftmost first, until none applies."""
 
 from typing import NamedTuple
 
@@ -29,8 +29,8 @@ class Merges(NamedTuple):
     byte_ranks: np.ndarray
     """uint32 [65536], the rank of each pair of bytes, the left one high; `NONE` without."""
     pairs: np.ndarray
-    """uint64 rows: left id (21 bits), right id (21), rank (22). Each pair has a row to itself, so looking one up takes no
-    branch, which the processor could not foresee."""
+    """uint64 rows: left id (21 bits), right id (21), rank (22). Each pair has a row to itself, so that looking one up
+    takes no branch, which the processor could not foresee."""
     shifts: np.ndarray
     """uint64: what is added to a pair's hash to make it its row, by the hash's last bits."""
     merged_ids: np.ndarray
@@ -133,8 +133,8 @@ def _rank(pairs, shifts, left, right):
 def apply_to_short(byte_ids, byte_ranks, rows, shifts, merged_ids, text, begin, size, ids, pairs, following, previous):
     """Merge up to `LANES` bytes: each pair's rank and place in one number, the least of all lanes sought.
 
-    Bytes stand in the lanes from 1 on, with `_NOTHING` before and behind, so that every merge looks up two new pairs and
-    the only branch is the end.
+    Bytes stand in the lanes from 1 on, with `_NOTHING` before and behind, so that every merge looks up two new pairs
+    and the only branch is the end.
 
     Arrays come one by one: taking them out of a tuple, here once a pre-token, counts references atomically.
 
@@ -213,7 +213,7 @@ def _sift_down(heap, size):
 
 @kernel
 def apply_to_long(byte_ids, rows, shifts, merged_ids, text, begin, end, ids, ranks):
-    """Merge any number of bytes in n log n steps: a heap of (rank, place), outdated entries left in it until they surface."""
+    """Merge any number of bytes in n log n steps: a heap of (rank, place), outdated entries dropped as they surface."""
     size = end - begin
     following = np.empty(size + 1, np.int32)
     previous = np.empty(size + 1, np.int32)

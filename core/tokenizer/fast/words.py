@@ -58,7 +58,7 @@ class InternScratch(NamedTuple):
         return cls(np.empty(size, np.uint64), np.empty(size, np.uint64), np.empty(size, np.int32))
 
 
-def new_table(rows: int = 1 << 15) -> WordTable:
+def new_table(rows: int = 1 << 18) -> WordTable:
     """An empty table, with room for half as many short pre-tokens as it has rows."""
     return WordTable(
         used=np.zeros(4, np.int64),
