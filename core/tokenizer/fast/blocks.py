@@ -10,8 +10,9 @@ BLOCK = 1 << 15
 
 DONE, NO_ROOM, NOT_UTF8 = 0, 1, 2
 """What a loop over segments returns."""
-SEGMENT, POSITION, SIZE, WRITTEN = 0, 1, 2, 3
-"""Places in a loop's `state`: segment and byte it has come to, size of the block that needs room, ids written."""
+SEGMENT, POSITION, SIZE, WRITTEN, POOLED = 0, 1, 2, 3, 4
+"""Places in a loop's `state`: segment and byte it has come to, size of the block that needs room, ids written to the
+output, ids in the pool."""
 
 
 @kernel

@@ -82,10 +82,10 @@ class Counter:
             self._counts = grown
 
     def words(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The distinct pre-tokens: their bytes one after another, where each begins (and the last ends), the counts."""
+        """The distinct pre-tokens: their bytes one after another and 16 more, where each begins and ends, counts."""
         words = len(self)
         begin = self._table.begin[: words + 1]
-        return self._table.text[: begin[-1]], begin, self._counts[:words]
+        return self._table.text[: begin[-1] + 16], begin, self._counts[:words]
 
     def add(self, text: np.ndarray, begin: np.ndarray, counts: np.ndarray) -> None:
         """Add counted pre-tokens, as `words` gives them."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from core.tokenizer.fast.blocks import DONE, NO_ROOM, NOT_UTF8, POSITION, SEGMENT, SIZE, WRITTEN, block_end
+from core.tokenizer.fast.blocks import DONE, NO_ROOM, NOT_UTF8, POOLED, POSITION, SEGMENT, SIZE, WRITTEN, block_end
 from core.tokenizer.fast.boundaries import PATTERN_NUMBERS, StartScratch, find_starts
 from core.tokenizer.fast.classes import character_classes
 from core.tokenizer.fast.compiled import kernel
@@ -107,7 +107,7 @@ def _encode_segments(
             begin = state[POSITION]
             stop = block_end(buffer, begin, end, class_of)
             size = stop - begin
-            if not has_room(table, size) or state[4] + size > pool.shape[0] or table.used[WORDS] >= MOST_WORDS:
+            if not has_room(table, size) or state[POOLED] + size > pool.shape[0] or table.used[WORDS] >= MOST_WORDS:
                 state[SIZE] = size
                 return NO_ROOM
             found = find_starts(buffer, begin, size, pattern, class_of, starts)
@@ -116,7 +116,7 @@ def _encode_segments(
                 return NOT_UTF8
             first = table.used[WORDS]
             intern(table, scratch, buffer, starts.positions, found, values)
-            state[4] = _pack(merges, table, first, packed, pool, state[4], merging)
+            state[POOLED] = _pack(merges, table, first, packed, pool, state[POOLED], merging)
             state[WRITTEN] = _write(values, found, first, packed, pool, out, state[WRITTEN])
             state[POSITION] = stop
         special = segments[state[SEGMENT], 2]
@@ -145,6 +145,7 @@ class Encoder:
         self._pool = np.zeros(1 << 16, np.int32)
         self._pooled = 0
         self._room = 0
+        self._out = np.empty(0, np.uint32)
 
     def encode(self, buffer: np.ndarray, segments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The ids of some segments of a padded buffer, one after another.
@@ -165,12 +166,12 @@ class Encoder:
             self._scratch = StartScratch.of(self._room), InternScratch.of(self._room), np.empty(self._room, np.uint64)
             self._packed = np.empty(most_new_words(self._room), np.uint64)
             self._merging = MergeScratch.of(self._room)
-        if not hasattr(self, "_out") or len(self._out) < self._room + len(segments):
+        if len(self._out) < self._room + len(segments):
             self._out = np.empty(self._room + len(segments), np.uint32)
         ends = np.zeros(len(segments), np.int64)
         state = np.zeros(5, np.int64)
         state[POSITION] = segments[0, 0] if len(segments) else 0
-        state[4] = self._pooled
+        state[POOLED] = self._pooled
         while True:
             code = _encode_segments(
                 buffer,
@@ -187,13 +188,13 @@ class Encoder:
                 ends,
                 state,
             )
-            self._pooled = int(state[4])
+            self._pooled = int(state[POOLED])
             if code == DONE:
                 return self._out[: state[WRITTEN]], ends
             if code == NOT_UTF8:
                 raise NotUtf8(int(state[POSITION]))
             self._make_room(int(state[SIZE]))
-            state[4] = self._pooled
+            state[POOLED] = self._pooled
 
     def _make_room(self, num_bytes: int) -> None:
         if self._table.used[WORDS] >= MOST_WORDS:

@@ -2,6 +2,7 @@
 
 import os
 import queue
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -53,15 +54,11 @@ def count_files(
     counters: queue.SimpleQueue[Counter] = queue.SimpleQueue()
     for _ in range(threads):
         counters.put(Counter(pattern))
-    handing_over = queue.SimpleQueue[None]()
-    handing_over.put(None)
+    lock = threading.Lock()
 
     def hand_over(counter: Counter) -> None:
-        handing_over.get()
-        try:
+        with lock:
             total.add(*counter.words())
-        finally:
-            handing_over.put(None)
         counter.clear()
 
     def work(chunk: Chunk) -> int:

@@ -2,7 +2,7 @@
 
 Two facts keep the work small. After the merge that creates a pair its count only falls, so what lies in the heap is an
 upper bound that is put right when it surfaces; and for the same reason a pair below a threshold when it is created need
-not be followed until the threshold falls, when everything is counted once anew (a *stage*, five or six in all).
+not be followed until the threshold falls, when everything is counted once anew (a *stage*, four or five in all).
 
 A word is one run of int32: `[symbols, room, count low, count high, symbol, symbol ...]`, so that a visit is one place
 in memory, asked for a few visits ahead.
@@ -15,10 +15,12 @@ import numpy as np
 
 from core.tokenizer.fast.compiled import announced, kernel, prefetch
 
-SHRINK = 8
+SHRINK = 16
 """The threshold falls by this factor from stage to stage."""
 HEADER = 4
 """Numbers of a word before its symbols."""
+WAITING = 32
+"""Pairs whose rows are on their way from memory."""
 AHEAD = 12
 """Visits between asking for a word and reading it."""
 
@@ -158,11 +160,17 @@ def _key(left, right):
 
 
 @kernel
+def _home(rows, key):
+    """The row where the search for a pair begins."""
+    mixed = key * _MULTIPLIER
+    return (mixed ^ (mixed >> _U32)) & np.uint64(rows.shape[0] - 1)
+
+
+@kernel
 def _row(rows, key):
     """The row of a pair, or the empty one where it would go."""
     mask = np.uint64(rows.shape[0] - 1)
-    mixed = key * _MULTIPLIER
-    row = (mixed ^ (mixed >> _U32)) & mask
+    row = _home(rows, key)
     while rows[row, 0] != key and rows[row, 0] != _EMPTY:
         row = (row + _U1) & mask
     return row
@@ -240,30 +248,52 @@ def _replace_top(heap_counts, heap, entries, keys, count, pair, text, begin):
 
 
 @kernel
+def _tally(rows, key, count, place):
+    """Add a word's pair to the rows of `_count_pairs`; returns whether it is new."""
+    row = _row(rows, key)
+    new = rows[row, 0] == _EMPTY
+    if new:
+        rows[row, 0], rows[row, 1], rows[row, 2], rows[row, 3] = key, np.uint64(0), np.uint64(0), _EMPTY
+    rows[row, 1] += count
+    rows[row, 2] += np.uint64(rows[row, 3] != place)
+    rows[row, 3] = place
+    return new
+
+
+@kernel
+def _larger_tally(rows):
+    grown = np.empty((4 * rows.shape[0], 4), np.uint64)
+    grown[:, 0] = _EMPTY
+    for old in range(rows.shape[0]):
+        if rows[old, 0] != _EMPTY:
+            grown[_row(grown, rows[old, 0])] = rows[old]
+    return grown
+
+
+@kernel
 def _count_pairs(words):
-    """Every pair: rows (pair, count, words that hold it, the last of them)."""
-    rows, found, place = np.empty((1 << 14, 4), np.uint64), 0, 0
+    """Every pair: rows (pair, count, words that hold it, the last of them).
+
+    Pairs wait in a ring of `WAITING` until their rows, asked for when they came, have arrived from memory.
+    """
+    rows, found, place, seen = np.empty((1 << 14, 4), np.uint64), 0, 0, np.uint64(0)
     rows[:, 0] = _EMPTY
+    ring = np.empty((WAITING, 3), np.uint64)
     while place < words.shape[0]:
         count, first = np.uint64(_word_count(words, place)), place + HEADER
         for i in range(first, first + words[place] - 1):
-            key = _key(words[i], words[i + 1])
-            row = _row(rows, key)
-            if rows[row, 0] == _EMPTY:
-                rows[row, 0], rows[row, 1], rows[row, 2], rows[row, 3] = key, np.uint64(0), np.uint64(0), _EMPTY
-                found += 1
-            rows[row, 1] += count
-            if rows[row, 3] != np.uint64(place):
-                rows[row, 2] += _U1
-                rows[row, 3] = np.uint64(place)
-            if 2 * found > rows.shape[0]:
-                grown = np.empty((2 * rows.shape[0], 4), np.uint64)
-                grown[:, 0] = _EMPTY
-                for old in range(rows.shape[0]):
-                    if rows[old, 0] != _EMPTY:
-                        grown[_row(grown, rows[old, 0])] = rows[old]
-                rows = grown
+            key, slot = _key(words[i], words[i + 1]), seen % np.uint64(WAITING)
+            if seen >= np.uint64(WAITING):
+                found += np.int64(_tally(rows, ring[slot, 0], ring[slot, 1], ring[slot, 2]))
+                if 2 * (found + WAITING) > rows.shape[0]:
+                    rows = _larger_tally(rows)
+            ring[slot, 0], ring[slot, 1], ring[slot, 2] = key, count, np.uint64(place)
+            prefetch(rows, _home(rows, key))
+            seen += _U1
         place = first + words[place + 1]
+    for i in range(min(seen, np.uint64(WAITING))):
+        slot = (seen - min(seen, np.uint64(WAITING)) + i) % np.uint64(WAITING)
+        _tally(rows, ring[slot, 0], ring[slot, 1], ring[slot, 2])
     return rows
 
 
@@ -303,6 +333,10 @@ def _start_stage(words, text, begin, threshold, shrink):
     place = 0
     while place < words.shape[0]:
         first = place + HEADER
+        following = first + words[place + 1]
+        if following < words.shape[0]:
+            for i in range(following + HEADER, following + HEADER + words[following] - 1):
+                prefetch(rows, _home(rows, _key(words[i], words[i + 1])))
         for i in range(first, first + words[place] - 1):
             row = _row(rows, _key(words[i], words[i + 1]))
             if rows[row, 0] != _EMPTY:
@@ -311,7 +345,7 @@ def _start_stage(words, text, begin, threshold, shrink):
                 if sizes[pair] == 0 or index[entry - 1] != place:
                     index[entry] = place
                     sizes[pair] += 1
-        place = first + words[place + 1]
+        place = following
     return Pairs(used, rows, keys, counts, starts, sizes, index, heap_counts, heap), threshold
 
 

@@ -78,7 +78,13 @@ def file_chunks(path: str | os.PathLike[str], specials: Specials, chunk_bytes: i
 
 
 def padded(pieces: Iterable[bytes], size: int) -> np.ndarray:
-    """Bytes one after another, `size` in all, with `PADDING` zeros at both ends."""
+    """Bytes one after another, `size` in all, with `PADDING` zeros at both ends.
+
+    Raises:
+        ValueError: If they are 2 GiB or more, which the loops cannot address.
+    """
+    if size + 2 * PADDING >= 1 << 31:
+        raise ValueError(f"{size} bytes in one piece: the fast engine takes less than 2 GiB; give it a file, or cut it")
     buffer = np.empty(size + 2 * PADDING, np.uint8)
     buffer[:PADDING] = buffer[PADDING + size :] = 0
     place = PADDING

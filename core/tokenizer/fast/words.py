@@ -77,7 +77,8 @@ def clear(table: WordTable) -> None:
         array[:] = 0
 
 
-def most_new_words(num_bytes: int) -> int:
+@kernel
+def most_new_words(num_bytes):
     """How many distinct pre-tokens so many bytes can hold: the 256 single bytes, else two bytes or more each."""
     return num_bytes // 2 + 257
 
@@ -116,7 +117,7 @@ def _longer(array: np.ndarray, size: int) -> np.ndarray:
 @kernel
 def has_room(table, num_bytes):
     """Whether `intern` may be given so many bytes."""
-    new = num_bytes // 2 + 257
+    new = most_new_words(num_bytes)
     return (
         2 * (table.used[SHORT] + new) <= table.short.shape[0]
         and 2 * (table.used[MEDIUM] + min(new, num_bytes // 9 + 1)) <= table.medium.shape[0]
