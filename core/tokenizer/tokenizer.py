@@ -206,7 +206,7 @@ class Tokenizer:
             from core.tokenizer.fast.merging import merge_tables
 
             merges = merge_tables(self._byte_ids, self._merged, len(self.merges))
-            self._fast = FastEncoder(merges, self.pattern, self._special_ids, threads)
+            self._fast = FastEncoder(merges, self.pattern, self._special_ids, self.vocab_size, threads)
         return self._fast
 
     def encode_iterable(self, iterable: Iterable[str]) -> Iterator[int]:

@@ -85,9 +85,9 @@ def _write(values, found, first, packed, pool, out, written):
             value = packed[np.int64(value) - first]
         size = value >> _U60
         if size != _POOLED:
-            out[place] = np.uint32(value & _ID_MASK)
-            out[place + _U1] = np.uint32((value >> _U20) & _ID_MASK)
-            out[place + np.uint64(2)] = np.uint32((value >> _U40) & _ID_MASK)
+            out[place] = value & _ID_MASK
+            out[place + _U1] = (value >> _U20) & _ID_MASK
+            out[place + np.uint64(2)] = (value >> _U40) & _ID_MASK
             place += size
         else:
             size, begin = (value >> _U30) & _HALF_MASK, value & _HALF_MASK
@@ -121,7 +121,7 @@ def _encode_segments(
             state[POSITION] = stop
         special = segments[state[SEGMENT], 2]
         if special >= 0:
-            out[state[WRITTEN]] = np.uint32(special)
+            out[state[WRITTEN]] = special
             state[WRITTEN] += 1
         ends[state[SEGMENT]] = state[WRITTEN]
         state[SEGMENT] += 1
@@ -136,16 +136,17 @@ class Encoder:
     Args:
         merges: Of the tokenizer.
         pattern: A name in `PATTERNS`.
+        dtype: Of the ids it writes, `uint16` if all of them fit, else `uint32`.
     """
 
-    def __init__(self, merges: Merges, pattern: str = "gpt2") -> None:
+    def __init__(self, merges: Merges, pattern: str = "gpt2", dtype: str = "uint32") -> None:
         self._merges = merges
         self._pattern = PATTERN_NUMBERS[pattern]
         self._table = new_table()
         self._pool = np.zeros(1 << 16, np.int32)
         self._pooled = 0
         self._room = 0
-        self._out = np.empty(0, np.uint32)
+        self._out = np.empty(0, dtype)
 
     def encode(self, buffer: np.ndarray, segments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The ids of some segments of a padded buffer, one after another.
@@ -156,7 +157,7 @@ class Encoder:
                 not negative.
 
         Returns:
-            The ids, uint32, a view that the next call writes over; and behind which of them each segment ends.
+            The ids, a view that the next call writes over; and behind which of them each segment ends.
 
         Raises:
             NotUtf8: With the place of the first byte that is not UTF-8.
@@ -167,7 +168,7 @@ class Encoder:
             self._packed = np.empty(most_new_words(self._room), np.uint64)
             self._merging = MergeScratch.of(self._room)
         if len(self._out) < self._room + len(segments):
-            self._out = np.empty(self._room + len(segments), np.uint32)
+            self._out = np.empty(self._room + len(segments), self._out.dtype)
         ends = np.zeros(len(segments), np.int64)
         state = np.zeros(5, np.int64)
         state[POSITION] = segments[0, 0] if len(segments) else 0

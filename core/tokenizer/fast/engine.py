@@ -93,13 +93,17 @@ class FastEncoder:
         merges: The tokenizer's.
         pattern: A name in `PATTERNS`.
         specials: Special tokens, text to id.
+        vocab_size: One more than the largest id: up to 65,536 ids are uint16, else uint32.
         threads: As many as cores if not given.
     """
 
-    def __init__(self, merges: Merges, pattern: str, specials: dict[str, int], threads: int | None = None) -> None:
+    def __init__(
+        self, merges: Merges, pattern: str, specials: dict[str, int], vocab_size: int, threads: int | None = None
+    ) -> None:
         self.threads = threads or default_threads()
         self._specials = Specials(list(specials), list(specials.values()))
-        self._new = lambda: Encoder(merges, pattern)
+        self.dtype = "uint16" if vocab_size <= 1 << 16 else "uint32"
+        self._new = lambda: Encoder(merges, pattern, self.dtype)
         self._encoders: queue.LifoQueue[Encoder] = queue.LifoQueue()
 
     @contextmanager
@@ -114,7 +118,7 @@ class FastEncoder:
             self._encoders.put(encoder)
 
     def encode(self, text: str) -> np.ndarray:
-        """The ids of a text, uint32."""
+        """The ids of a text."""
         data = text.encode()
         buffer = padded([data], len(data))
         with announced("encoding"), self._encoder() as encoder:
@@ -138,7 +142,7 @@ class FastEncoder:
             return np.split(ids.copy(), ends[lasts][:-1])
 
     def encode_file(self, path: str | os.PathLike[str]) -> Iterator[tuple[np.ndarray, Chunk]]:
-        """The ids of a file, uint32, chunk by chunk in order, with the chunks.
+        """The ids of a file, chunk by chunk in order, with the chunks.
 
         Raises:
             ValueError: If the file is missing, empty, damaged or not UTF-8.
