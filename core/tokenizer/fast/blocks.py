@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from core.tokenizer.fast.boundaries import decode_character, is_continuation
 from core.tokenizer.fast.classes import LETTER
 from core.tokenizer.fast.compiled import kernel
+from core.tokenizer.fast.utf8 import decode_character, is_continuation
 
 BLOCK = 1 << 15
 

@@ -13,8 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from core.tokenizer.fast.classes import EDGE, LETTER, NUMBER, OTHER, SPACE
+from core.tokenizer.fast.cl100k import end_of_pre_token
+from core.tokenizer.fast.classes import EDGE, SPACE
 from core.tokenizer.fast.compiled import kernel, load64
+from core.tokenizer.fast.utf8 import decode_character
 
 GPT2, CL100K = 0, 1
 PATTERN_NUMBERS = {"gpt2": GPT2, "cl100k": CL100K}
@@ -69,34 +71,6 @@ def _classify_ascii(text, classes):
         space = np.uint8(np.uint8(byte - np.uint8(9)) < np.uint8(5)) | np.uint8(byte == np.uint8(32))
         classes[k] = np.uint8(letter | np.uint8(number << np.uint8(1)) | np.uint8(space * np.uint8(3)))
     return seen >= 128
-
-
-@kernel
-def is_continuation(byte):
-    """Whether a byte continues a character that began before it."""
-    return (byte & np.uint8(0xC0)) == np.uint8(0x80)
-
-
-@kernel
-def decode_character(text, k):
-    """Code point and length of the character at k, whose first byte is above 127; length 0 if it is not UTF-8."""
-    b0, b1, b2, b3 = text[k], text[k + _U1], text[k + np.uint64(2)], text[k + _U3]
-    point = np.uint32(b1 & np.uint8(0x3F))
-    if b0 < 0xC2 or not is_continuation(b1):
-        return np.uint32(0), 0
-    if b0 < 0xE0:
-        return (np.uint32(b0 & np.uint8(0x1F)) << np.uint32(6)) | point, 2
-    point = (point << np.uint32(6)) | np.uint32(b2 & np.uint8(0x3F))
-    if not is_continuation(b2):
-        return np.uint32(0), 0
-    if b0 < 0xF0:
-        point |= np.uint32(b0 & np.uint8(0x0F)) << np.uint32(12)
-        wrong = point < 0x800 or (point >= 0xD800 and point < 0xE000)
-        return point, 0 if wrong else 3
-    point = (point << np.uint32(6)) | np.uint32(b3 & np.uint8(0x3F))
-    point |= np.uint32(b0 & np.uint8(0x07)) << np.uint32(18)
-    wrong = b0 > 0xF4 or not is_continuation(b3) or point < 0x10000 or point >= 0x110000
-    return point, 0 if wrong else 4
 
 
 @kernel
@@ -210,66 +184,6 @@ def _list_starts(starts, length, base, positions):
 
 
 @kernel
-def _run_end(classes, k, length, kind):
-    """The end of the run of one class that k stands in (or right behind)."""
-    while k < length and classes[k + 1] == kind:
-        k += 1
-    return k
-
-
-@kernel
-def _character_end(text, k, length):
-    k += 1
-    while k < length and is_continuation(text[k]):
-        k += 1
-    return k
-
-
-@kernel
-def _end_cl100k(text, classes, k, length):
-    """The end of the pre-token that begins at k, alternative by alternative of the pattern."""
-    byte, kind = text[k], classes[k + 1]
-    if byte == 39 and k + 1 < length:  # (?i:[sdmt]|ll|ve|re)
-        b1, b2 = text[k + 1] | np.uint8(32), text[k + 2] | np.uint8(32)
-        if b1 == 115 or b1 == 100 or b1 == 109 or b1 == 116:
-            return k + 2
-        if k + 2 < length:
-            if text[k + 1] == 0xC5 and text[k + 2] == 0xBF:  # U+017F is an s to a pattern that ignores case
-                return k + 3
-            if (b1 == 108 and b2 == 108) or ((b1 == 118 or b1 == 114) and b2 == 101):
-                return k + 3
-    if kind == LETTER:
-        return _run_end(classes, k, length, LETTER)
-    line_end = byte == 10 or byte == 13
-    if kind == NUMBER:
-        end = k
-        for _ in range(3):
-            if end < length and classes[end + 1] == NUMBER:
-                end = _character_end(text, end, length)
-        return end
-    if not line_end:
-        end = _character_end(text, k, length)
-        if end < length and classes[end + 1] == LETTER:
-            return _run_end(classes, end, length, LETTER)
-    end = k + 1 if byte == 32 else k
-    if end < length and classes[end + 1] == OTHER:
-        end = _run_end(classes, end, length, OTHER)
-        while end < length and (text[end] == 10 or text[end] == 13):
-            end += 1
-        return end
-    run = _run_end(classes, k, length, SPACE)
-    if run == length:
-        return length
-    for end in range(run, k, -1):
-        if text[end - 1] == 10 or text[end - 1] == 13:
-            return end
-    last = run - 1
-    while is_continuation(text[last]):
-        last -= 1
-    return run if last == k else last
-
-
-@kernel
 def find_starts(buffer, begin, length, pattern, class_of, scratch):
     """List where the pre-tokens of `buffer[begin : begin + length]` begin, a text of its own, and where it ends.
 
@@ -304,6 +218,6 @@ def find_starts(buffer, begin, length, pattern, class_of, scratch):
         while k < length:
             positions[found] = np.int32(begin + k)
             found += 1
-            k = _end_cl100k(text, classes, k, length)
+            k = end_of_pre_token(text, classes, k, length)
     positions[found] = np.int32(begin + length)
     return found

@@ -6,7 +6,8 @@ from core.tokenizer.fast.blocks import DONE, NO_ROOM, NOT_UTF8, POSITION, SEGMEN
 from core.tokenizer.fast.boundaries import PATTERN_NUMBERS, StartScratch, find_starts
 from core.tokenizer.fast.classes import character_classes
 from core.tokenizer.fast.compiled import kernel
-from core.tokenizer.fast.words import WORDS, InternScratch, add_words, ensure_room, has_room, intern, new_table
+from core.tokenizer.fast.interning import add_words, intern
+from core.tokenizer.fast.words import WORDS, InternScratch, ensure_room, has_room, new_table
 
 
 @kernel

@@ -6,6 +6,7 @@ from core.tokenizer.fast.blocks import DONE, NO_ROOM, NOT_UTF8, POOLED, POSITION
 from core.tokenizer.fast.boundaries import PATTERN_NUMBERS, StartScratch, find_starts
 from core.tokenizer.fast.classes import character_classes
 from core.tokenizer.fast.compiled import kernel
+from core.tokenizer.fast.interning import intern
 from core.tokenizer.fast.merging import LANES, Merges, MergeScratch, apply_to_long, apply_to_short
 from core.tokenizer.fast.words import (
     MEDIUM,
@@ -15,7 +16,6 @@ from core.tokenizer.fast.words import (
     clear,
     ensure_room,
     has_room,
-    intern,
     most_new_words,
     new_table,
 )
