@@ -69,16 +69,29 @@ def is_compressed(path: str | os.PathLike[str]) -> bool:
     return os.fspath(path).endswith(COMPRESSED)
 
 
-def file_size(path: str | os.PathLike[str]) -> int:
-    """The stored bytes of a file (also a URL), or of a `Source`'s range.
+def file_stamp(path: str | os.PathLike[str]) -> tuple[int, str]:
+    """The stored bytes of a file (also a URL), and what changes when its content does: its time, or a store's tag.
 
     Raises:
-        ValueError: If there is no such file.
+        ValueError: If there is no such file, or it is a folder.
     """
-    if isinstance(path, Source) and path.end is not None:
-        return path.end - path.begin
-    with open_stored(path) as file:
-        return file.seek(0, os.SEEK_END) - (path.begin if isinstance(path, Source) else 0)
+    if is_url(path):
+        from core.remote import stamp
+
+        return stamp(os.fspath(path))
+    local = Path(os.fspath(path))
+    if local.is_dir():
+        raise ValueError(f"{path}: a folder; name a file")
+    if not local.exists():
+        raise ValueError(f"{path}: no such file")
+    status = local.stat()
+    return status.st_size, str(status.st_mtime_ns)
+
+
+def file_size(path: str | os.PathLike[str]) -> int:
+    """The stored bytes of a file (also a URL), or of a `Source`'s range; ValueError if there is no such file."""
+    begin, end = (path.begin, path.end) if isinstance(path, Source) else (0, None)
+    return (file_stamp(path)[0] if end is None else end) - begin
 
 
 def text_size(paths: Iterable[str | os.PathLike[str]]) -> int:
@@ -120,6 +133,20 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
 
 
+def join_path(folder: str | os.PathLike[str], name: str) -> str:
+    """A file's path in a folder, which may be a URL."""
+    return f"{os.fspath(folder).rstrip('/')}/{name}" if is_url(folder) else os.path.join(folder, name)  # noqa: PTH118
+
+
+def folder_names(folder: str | os.PathLike[str]) -> list[str]:
+    """The names in a folder (also a URL), sorted; none if there is no such folder."""
+    if is_url(folder):
+        from core.remote import names
+
+        return sorted(names(os.fspath(folder)))
+    return sorted(path.name for path in Path(folder).iterdir()) if Path(folder).is_dir() else []
+
+
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write UTF-8 text atomically."""
     with atomic_path(path) as temporary:
@@ -154,12 +181,8 @@ def open_stored(path: str | os.PathLike[str]) -> BinaryIO:
         from core.remote import open_remote
 
         return open_remote(os.fspath(path))
-    local = Path(os.fspath(path))
-    if local.is_dir():
-        raise ValueError(f"{path}: a folder; name a file")
-    if not local.exists():
-        raise ValueError(f"{path}: no such file")
-    return local.open("rb")
+    file_stamp(path)
+    return Path(os.fspath(path)).open("rb")
 
 
 def stored_blocks(path: str | os.PathLike[str], block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:

@@ -97,7 +97,9 @@ def controls(runs):
     )
     _asked = [place for place, run_id in enumerate(_listed["run"]) if run_id in _wanted]
     _floored = [place for place, floor in enumerate(_listed["floor"]) if floor is not None]
-    _selected = _asked or _floored[:1] or [0]  # the latest run that has a floor to show
+    _first = [place for place, name in enumerate(runs["name"]) if name == "quickstart"]
+    # The reader's own latest quickstart, else the latest run that has a floor to show.
+    _selected = _asked or _first[:1] or _floored[:1] or [0]
     _half_lives = [0, 5, 10, 20, 50, 100, 200]
     _half_life = int(_url["smooth"]) if str(_url.get("smooth", "")).isdigit() else 20
     table = mo.ui.table(

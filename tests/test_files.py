@@ -1,17 +1,36 @@
 import gzip
+import hashlib
 import json
 import os
 import random
 import re
 import stat
+import subprocess
+import sys
+from pathlib import Path
 
+import fsspec
 import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.files import atomic_path, binary_blocks, read_json, text_blocks, write_json, write_text
+from core.files import (
+    Source,
+    atomic_path,
+    binary_blocks,
+    file_size,
+    file_stamp,
+    folder_names,
+    join_path,
+    read_json,
+    text_blocks,
+    text_size,
+    write_json,
+    write_text,
+)
 
+ROOT = Path(__file__).parents[1]
 FUZZ = settings(deadline=None, derandomize=True, max_examples=200)
 # Hardly compressible, so that a file cut in half holds about half of the text.
 TEXT = random.Random(3).randbytes(150_000).hex()
@@ -215,3 +234,131 @@ def test_zst_of_text_with_long_characters(tmp_path):
     text = "".join(chr(code) for code in random.Random(7).choices(range(0x4E00, 0x9FFF), k=300_000))
     (tmp_path / "file.zst").write_bytes(zst(text.encode()))
     assert "".join(text_blocks(tmp_path / "file.zst")) == text
+
+
+def test_a_source_reads_its_range_and_says_how_far_it_is(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_bytes(TEXT.encode())
+    digest = hashlib.sha256()
+    source = Source(path, 7, 100_007, digest)
+    blocks = binary_blocks(source, 60_000)
+    assert next(blocks) == TEXT[7:60_007].encode()
+    assert source.num_read == 60_000
+    assert b"".join(blocks) == TEXT[60_007:100_007].encode()
+    assert source.num_read == file_size(source) == 100_000
+    assert digest.hexdigest() == hashlib.sha256(TEXT[7:100_007].encode()).hexdigest()
+    assert b"".join(binary_blocks(source)) == TEXT[7:100_007].encode()  # again from the beginning
+
+
+@pytest.mark.parametrize(("suffix", "compress"), [(".gz", gzip.compress), (".zst", zst)])
+def test_a_compressed_source_is_judged_by_its_stored_bytes(tmp_path, suffix, compress):
+    path = tmp_path / f"file{suffix}"
+    stored = compress(TEXT.encode())
+    path.write_bytes(stored)
+    digest = hashlib.sha256()
+    source = Source(path, digest=digest)
+    assert "".join(text_blocks(source)) == TEXT
+    assert (source.num_read, file_size(source)) == (len(stored), len(stored))
+    assert digest.hexdigest() == hashlib.sha256(stored).hexdigest()
+    assert text_size([path, path, tmp_path / "absent"]) == 6 * len(stored)
+
+
+def test_offsets_in_a_source_are_those_of_the_file(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_bytes(b"ab\xff")
+    with pytest.raises(ValueError, match=re.escape(f"{path}: not UTF-8 at byte 2 (invalid start byte)")):
+        list(text_blocks(Source(path, 1, 3)))
+
+
+@pytest.fixture(scope="module")
+def s3_server():
+    """The address of a local server that speaks S3."""
+    pytest.importorskip("s3fs")
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(params=["memory", "s3"])
+def folder_url(request, monkeypatch):
+    """A folder in an object store: fsspec's in memory, and a bucket of the local server."""
+    name = re.sub(r"\W", "-", request.node.name)[-60:].strip("-").replace("_", "-")
+    if request.param == "memory":
+        return f"memory://{name}/folder"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", request.getfixturevalue("s3_server"))
+    for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(variable, "any")
+    store = fsspec.filesystem("s3")
+    store.mkdir(name)
+    return f"s3://{name}/folder"
+
+
+def test_object_stores_are_written_and_read_like_files(folder_url):
+    for name, data in (("a.txt", TEXT.encode()), ("a.gz", gzip.compress(TEXT.encode())), ("a.zst", zst(TEXT.encode()))):
+        url = join_path(folder_url, name)
+        with atomic_path(url) as temporary:
+            temporary.write_bytes(data)
+            assert name not in folder_names(folder_url)
+        assert file_size(url) == file_stamp(url)[0] == len(data)
+        assert "".join(text_blocks(url)) == TEXT
+    assert folder_names(folder_url) == ["a.gz", "a.txt", "a.zst"]
+    url = join_path(folder_url, "a.txt")
+    assert b"".join(binary_blocks(Source(url, 7, 50_007), 8_000)) == TEXT[7:50_007].encode()
+    write_json(join_path(folder_url, "b.json"), {"é": [1]})
+    assert read_json(join_path(folder_url, "b.json")) == {"é": [1]}
+    stamp = file_stamp(url)
+    assert file_stamp(url) == stamp
+    write_text(url, "b" * len(TEXT))
+    assert file_stamp(url)[0] == stamp[0]
+    assert file_stamp(url)[1] != stamp[1]
+
+
+def test_an_error_leaves_an_object_as_it_was(folder_url):
+    url = join_path(folder_url, "a.txt")
+    write_text(url, "old")
+
+    def write():
+        with atomic_path(url) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write()
+    assert "".join(text_blocks(url)) == "old"
+    assert folder_names(folder_url) == ["a.txt"]
+
+
+def test_what_is_wrong_with_a_url_is_said_in_a_line(folder_url, monkeypatch):
+    write_text(join_path(folder_url, "a.txt"), "text")
+    absent = join_path(folder_url, "absent")
+    assert folder_names(absent) == []
+    for read in (file_size, lambda path: list(binary_blocks(path)), read_json):
+        with pytest.raises(ValueError, match=re.escape(f"{absent}: no such file")):
+            read(absent)
+        with pytest.raises(ValueError, match=re.escape(f"{folder_url}: a folder; name a file")):
+            read(folder_url)
+
+
+def test_a_protocol_that_is_not_spoken_is_named(monkeypatch):
+    with pytest.raises(ValueError, match=r"nosuch://a/b: Protocol not known: nosuch"):
+        list(binary_blocks("nosuch://a/b"))
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    with pytest.raises(ValueError, match=re.escape("gs://a/b: gs:// needs the package gcsfs (pip install gcsfs)")):
+        list(binary_blocks("gs://a/b"))
+
+
+def test_a_store_that_cannot_be_reached_is_said_in_a_line(monkeypatch):
+    def fail(url):
+        raise type("NoCredentialsError", (Exception,), {})("Unable to locate credentials")
+
+    monkeypatch.setattr(fsspec.get_filesystem_class("memory"), "info", lambda self, path, *rest, **more: fail(path))
+    with pytest.raises(OSError, match="memory://a/b: Unable to locate credentials"):
+        list(binary_blocks("memory://a/b"))
+
+
+def test_local_paths_do_not_load_fsspec():
+    code = "import sys, core.files as f; list(f.binary_blocks('pyproject.toml')); print('fsspec' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

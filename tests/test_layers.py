@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-UPPER = ["files", "config", "presets", "provenance", "records", "results", "curves", "charts", "schedules"]
+UPPER = ["remote", "files", "config", "presets", "provenance", "records", "results", "curves", "charts", "schedules"]
 UPPER += ["accounting", "tokenizer", "corpus", "traces"]
 LAYERS = [*UPPER, "model", "optim", "training", "inference", "experiments", "deploy", "cli"]
 BROWSER = ["config", "presets", "curves", "charts", "accounting", "schedules", "tokenizer"]

@@ -10,6 +10,17 @@ from core.charts.diagram import diagram
 from core.charts.machine import memory_walk_chart, roofline_chart
 from core.charts.style import GROUP_COLOURS, PALETTE
 from core.charts.table import anchor, linked_table
+from core.charts.tokenizer_study import (
+    COSTS,
+    bits_chart,
+    file_size_chart,
+    growth_of_vocabulary_chart,
+    rank_chart,
+    speed_chart,
+    transfer_chart,
+    used_chart,
+    vocabulary_chart,
+)
 from core.charts.tokens import (
     UNDER_TOKENS,
     compression_chart,
@@ -21,27 +32,36 @@ from core.charts.tokens import (
 from core.charts.training import MAX_POINTS, X_AXES, loss_chart, step_chart
 
 __all__ = [
+    "COSTS",
     "GROUP_COLOURS",
     "MAX_POINTS",
     "PALETTE",
     "UNDER_TOKENS",
     "X_AXES",
     "anchor",
+    "bits_chart",
     "breakdown_chart",
     "comparison_chart",
     "compression_chart",
     "diagram",
+    "file_size_chart",
     "growth_chart",
+    "growth_of_vocabulary_chart",
     "is_part",
     "linked_table",
     "loss_chart",
     "memory_walk_chart",
     "pair_table",
     "plain",
+    "rank_chart",
     "roofline_chart",
+    "speed_chart",
     "step_chart",
     "token_panels",
     "token_table",
+    "transfer_chart",
+    "used_chart",
     "visible_bytes",
+    "vocabulary_chart",
     "word_pieces",
 ]

@@ -1,17 +1,23 @@
 """Token files: raw little-endian integers, memory-mapped, each with a JSON sidecar that says what they are."""
 
 import dataclasses
+import functools
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from core.files import atomic_path, read_json, text_blocks, write_json
+from core.files import atomic_path, is_url, read_json, text_blocks, text_size, write_json
 from core.tokenizer import Tokenizer
-from core.tokenizer.pretokenize import END_OF_TEXT, independent_segments
+from core.tokenizer.engines import choose
+from core.tokenizer.pretokenize import END_OF_TEXT, independent_segments, special_pattern, split_specials
+
+if TYPE_CHECKING:
+    from core.tokenizer.fast.stream import Chunk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +37,8 @@ class TokenFileInfo:
     tokenizer_id: str
     sha256: str
     """Of the token file itself."""
+    shard: dict[str, Any] | None = None
+    """Of which text a shard is (see `core.corpus.shards`); null, and not written, for a whole file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +51,9 @@ class TokenFile:
     """`num_tokens` integers, read-only."""
 
 
-def sidecar_path(path: str | os.PathLike[str]) -> Path:
-    """`FILE.json` beside FILE."""
-    return Path(f"{Path(path)}.json")
+def sidecar_path(path: str | os.PathLike[str]) -> str | Path:
+    """`FILE.json` beside FILE; a string where FILE is a URL, which a `Path` would spoil."""
+    return f"{path}.json" if is_url(path) else Path(f"{Path(path)}.json")
 
 
 def token_dtype(vocab_size: int) -> str:
@@ -53,27 +61,107 @@ def token_dtype(vocab_size: int) -> str:
     return "uint16" if vocab_size <= 1 << 16 else "uint32"
 
 
+@dataclass(frozen=True, slots=True)
+class EncodedPiece:
+    """A piece of a text, encoded."""
+
+    ids: np.ndarray
+    """Integers of any size."""
+    num_bytes: int
+    tail: Callable[[], str]
+    """Gives what follows the last end-of-text token, or the whole piece."""
+
+
+def encoded_pieces(
+    path: str | os.PathLike[str], tokenizer: Tokenizer, engine: str = "auto", threads: int | None = None
+) -> Iterator[EncodedPiece]:
+    """Encode a text file piece by piece, in order.
+
+    Args:
+        path: UTF-8 text, plain, `.gz` or `.zst`; also a URL or a `core.files.Source`.
+        tokenizer: Its special tokens stay whole.
+        engine: `reference`, `fast`, or `auto`: whichever is quicker for a file of that size.
+        threads: Of the fast engine; one a core if not given.
+
+    Raises:
+        ValueError: If the file is missing, empty or not UTF-8.
+    """
+    if choose(engine, text_size([path]), "encoding") == "fast":
+        return _fast_pieces(path, tokenizer, threads)
+    return _reference_pieces(path, tokenizer)
+
+
+def _reference_pieces(path: str | os.PathLike[str], tokenizer: Tokenizer) -> Iterator[EncodedPiece]:
+    pattern = special_pattern(tokenizer.special_tokens)
+
+    def tail(segment: str) -> str:
+        pieces = split_specials(segment, pattern)
+        last = max((place for place, piece in enumerate(pieces) if place % 2 and piece == END_OF_TEXT), default=-1)
+        return "".join(pieces[last + 1 :])
+
+    for segment in independent_segments(text_blocks(path), tokenizer.special_tokens, tokenizer.pattern):
+        ids = np.array(tokenizer.encode(segment), dtype=np.uint32)
+        yield EncodedPiece(ids, len(segment.encode()), functools.partial(tail, segment))
+
+
+def _fast_pieces(path: str | os.PathLike[str], tokenizer: Tokenizer, threads: int | None) -> Iterator[EncodedPiece]:
+    end_of_text_id = tokenizer.special_id(END_OF_TEXT)
+
+    from core.tokenizer.fast.boundaries import PADDING
+
+    def tail(chunk: "Chunk") -> str:
+        rows = chunk.segments
+        marked = np.flatnonzero(rows[:, 2] == end_of_text_id) if end_of_text_id is not None else ()
+        first = int(marked[-1]) + 1 if len(marked) else 0
+        begin = int(rows[first, 0]) if first < len(rows) else PADDING + chunk.num_bytes
+        return chunk.buffer[begin : PADDING + chunk.num_bytes].tobytes().decode()
+
+    for ids, chunk in tokenizer.fast_encoder(threads).encode_file(path):
+        yield EncodedPiece(ids, chunk.num_bytes, functools.partial(tail, chunk))
+
+
 def encode_files(
     inputs: Sequence[str | os.PathLike[str]],
     tokenizer: Tokenizer,
     out: str | os.PathLike[str],
     progress: Callable[[int], None] | None = None,
+    *,
+    engine: str = "auto",
+    threads: int | None = None,
 ) -> TokenFileInfo:
-    """Encode text files, one after another, into one token file; memory holds a block at a time.
+    """Encode text files, one after another, into one token file; memory holds a few pieces at a time.
 
     Args:
-        inputs: UTF-8 text, plain, `.gz` or `.zst`.
+        inputs: UTF-8 text, plain, `.gz` or `.zst`; also URLs and `core.files.Source`.
         tokenizer: Its special tokens stay whole.
-        out: Token file to write; the sidecar goes beside it.
+        out: Token file to write, also a URL; the sidecar goes beside it.
         progress: Called with the text bytes encoded so far.
+        engine: `reference`, `fast`, or `auto`: whichever is quicker. They write the same bytes.
+        threads: Of the fast engine; one a core if not given.
 
     Raises:
         ValueError: If an input is missing, empty or not UTF-8; nothing is left behind then.
     """
-    if Path(out).is_dir():
+    info = write_tokens(inputs, tokenizer, out, progress, engine=engine, threads=threads)
+    write_info(out, info)
+    return info
+
+
+def write_tokens(
+    inputs: Sequence[str | os.PathLike[str]],
+    tokenizer: Tokenizer,
+    out: str | os.PathLike[str],
+    progress: Callable[[int], None] | None = None,
+    *,
+    engine: str = "auto",
+    threads: int | None = None,
+) -> TokenFileInfo:
+    """`encode_files` without the sidecar."""
+    if not is_url(out) and Path(out).is_dir():
         raise ValueError(f"{out}: a folder; name the token file to write")
-    if any(Path(path).resolve() == Path(out).resolve() for path in inputs):
+    if any(_same_file(path, out) for path in inputs):
         raise ValueError(f"{out}: the text itself; its tokens need a file of their own")
+    engine = choose(engine, text_size(inputs), "encoding")
     end_of_text_id = tokenizer.special_id(END_OF_TEXT)
     dtype = np.dtype(token_dtype(tokenizer.vocab_size)).newbyteorder("<")
     num_tokens = num_bytes = num_documents = 0
@@ -81,21 +169,22 @@ def encode_files(
     with atomic_path(out) as temporary, temporary.open("wb") as file:
         for path in inputs:
             tail_is_blank = True
-            for segment in independent_segments(text_blocks(path), tokenizer.special_tokens):
-                ids = np.array(tokenizer.encode(segment), dtype=dtype)
-                data = ids.tobytes()
+            for piece in encoded_pieces(path, tokenizer, engine, threads):
+                data = piece.ids.astype(dtype, copy=False)
                 file.write(data)
                 digest.update(data)
-                num_tokens += ids.size
-                num_bytes += len(segment.encode())
+                num_tokens += data.size
+                num_bytes += piece.num_bytes
                 if end_of_text_id is not None:
-                    num_documents += int(np.count_nonzero(ids == end_of_text_id))
-                    _, marker, tail = segment.rpartition(END_OF_TEXT)
-                    tail_is_blank = (tail_is_blank or bool(marker)) and not tail.strip()
+                    markers = int(np.count_nonzero(data == end_of_text_id))
+                    num_documents += markers
+                    # Text that is not blank stays so until the next marker: few tails are looked at.
+                    if markers or tail_is_blank:
+                        tail_is_blank = not piece.tail().strip()
                 if progress is not None:
                     progress(num_bytes)
             num_documents += end_of_text_id is None or not tail_is_blank
-    info = TokenFileInfo(
+    return TokenFileInfo(
         dtype=dtype.name,
         num_tokens=num_tokens,
         num_bytes=num_bytes,
@@ -105,8 +194,20 @@ def encode_files(
         tokenizer_id=tokenizer.tokenizer_id,
         sha256=digest.hexdigest(),
     )
-    write_json(sidecar_path(out), dataclasses.asdict(info))
-    return info
+
+
+def _same_file(path: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    if is_url(path) or is_url(other):
+        return os.fspath(path) == os.fspath(other)
+    return Path(os.fspath(path)).resolve() == Path(other).resolve()
+
+
+def write_info(path: str | os.PathLike[str], info: TokenFileInfo) -> None:
+    """Write a token file's sidecar."""
+    content = dataclasses.asdict(info)
+    if info.shard is None:
+        del content["shard"]
+    write_json(sidecar_path(path), content)
 
 
 def read_info(path: str | os.PathLike[str]) -> TokenFileInfo:
@@ -126,8 +227,10 @@ def open_tokens(path: str | os.PathLike[str]) -> TokenFile:
     """Memory-map a token file.
 
     Raises:
-        ValueError: If it or its sidecar is missing, or its size is not what the sidecar says.
+        ValueError: If it or its sidecar is missing, or its size is not what the sidecar says, or it is a URL.
     """
+    if is_url(path):
+        raise ValueError(f"{path}: token files are mapped into memory; copy it and its sidecar to a local folder first")
     path = Path(path)
     info = read_info(path)
     if info.dtype not in ("uint16", "uint32"):
@@ -137,6 +240,10 @@ def open_tokens(path: str | os.PathLike[str]) -> TokenFile:
     expected = info.num_tokens * dtype.itemsize
     if found != expected:
         raise ValueError(f"{path}: {found} bytes, but its sidecar says {info.num_tokens} tokens, {expected} bytes")
+    if not expected:  # nothing to map: a shard may be empty
+        tokens = np.zeros(0, dtype)
+        tokens.setflags(write=False)
+        return TokenFile(path, info, tokens)
     return TokenFile(path, info, np.memmap(path, dtype=dtype, mode="r", shape=(info.num_tokens,)))
 
 

@@ -74,6 +74,8 @@ def count_texts(
     """
     check_special_tokens(special_tokens)
     pre_token_pattern(pattern)
+    if not is_url(out) and Path(out).is_dir():
+        raise ValueError(f"{out}: a folder; name the file to write")
     num_bytes = 0
 
     def note(done: int) -> None:
@@ -201,7 +203,8 @@ def _check_complete(inputs: Sequence[str | os.PathLike[str]], infos: Sequence[Co
             parts = found.setdefault((info.shard["text"], info.shard["of"]), {})
             number = info.shard["number"]
             if number in parts:
-                raise ValueError(f"{path}: part {number}/{info.shard['of']} of the text, and so is {parts[number]}")
+                of = info.shard["of"]
+                raise ValueError(f"{path}: part {number}/{of} of a text that {parts[number]} holds already")
             parts[number] = path
     for (_, of), parts in found.items():
         missing = [f"{number}/{of}" for number in range(int(of)) if number not in parts]

@@ -1,13 +1,24 @@
 import gzip
 import hashlib
+import itertools
 import json
 import re
 
 import numpy as np
 import pytest
 import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from core.corpus.tokens import documents, encode_files, open_tokens, read_info, sidecar_path, token_dtype
+from core.corpus.tokens import (
+    documents,
+    encode_files,
+    encoded_pieces,
+    open_tokens,
+    read_info,
+    sidecar_path,
+    token_dtype,
+)
 from core.tokenizer import Tokenizer
 
 END = "<|endoftext|>"
@@ -129,16 +140,58 @@ def test_progress_ends_at_all_bytes(tmp_path):
     assert calls == [6, 7]
 
 
+PIECES = ["the", "then ", "thé", " ", "\n", "\u3000", "\x1c", "漢", END, END, "<|endof", "<pad>", f"<{END}>"]
+
+
+@settings(deadline=None, derandomize=True, max_examples=25)
+@given(
+    texts=st.lists(st.lists(st.sampled_from(PIECES), min_size=1).map("".join), min_size=1, max_size=3),
+    large_ids=st.booleans(),
+)
+@pytest.mark.parametrize("special_tokens", [[], ["<pad>"], [END], [END, "<pad>", f"<{END}>"]])
+def test_both_engines_write_the_same_bytes_and_the_same_sidecar(tmp_path_factory, special_tokens, texts, large_ids):
+    folder = tmp_path_factory.mktemp("engines")
+    vocab = BYTES | {256: END.encode(), (70_000 if large_ids else 257): b"th", 258: b"the"}
+    paths = [written(folder / f"{place}.txt", text) for place, text in enumerate(texts)]
+    for engine in ("reference", "fast"):
+        tokenizer = Tokenizer(vocab, [(b"t", b"h"), (b"th", b"e")], special_tokens)
+        encode_files(paths, tokenizer, folder / engine, engine=engine, threads=2)
+    assert (folder / "fast").read_bytes() == (folder / "reference").read_bytes()
+    assert sidecar_path(folder / "fast").read_bytes() == sidecar_path(folder / "reference").read_bytes()
+
+
+def test_pieces_are_the_text_in_order(tmp_path):
+    text = f"{'the then words ' * 20_000}漢{END}\u3000{END} " * 15  # 4.5 MB: blocks of 1 MB, chunks of 4
+    path = written(tmp_path / "a.txt", text)
+    ids = []
+    for engine in ("reference", "fast"):
+        tokenizer = Tokenizer(TOKENIZER.vocab, TOKENIZER.merges, [END])
+        pieces = list(encoded_pieces(path, tokenizer, engine, 2))
+        assert len(pieces) > 1
+        ids.append(np.concatenate([piece.ids for piece in pieces]))
+        ends = np.cumsum([0, *(piece.num_bytes for piece in pieces)]).tolist()
+        assert ends[-1] == len(text.encode())
+        parts = [text.encode()[begin:end].decode() for begin, end in itertools.pairwise(ends)]
+        assert [piece.tail() for piece in pieces] == [part.rpartition(END)[2] for part in parts]
+    assert np.array_equal(*ids)
+
+
+def test_an_engine_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ValueError, match="engine is 'rust': it must be one of auto, reference, fast"):
+        encode_files([written(tmp_path / "a.txt", "a")], TOKENIZER, tmp_path / "a.bin", engine="rust")
+
+
+@pytest.mark.parametrize("engine", ["reference", "fast"])
 @pytest.mark.parametrize(("content", "message"), [(b"", "the file is empty"), (b"a \xff", "not UTF-8 at byte 2")])
-def test_a_bad_input_leaves_what_was_there(tmp_path, content, message):
+def test_a_bad_input_leaves_what_was_there(tmp_path, content, message, engine):
     good, bad = written(tmp_path / "good.txt", "the"), tmp_path / "bad.txt"
     bad.write_bytes(content)
     with pytest.raises(ValueError, match=re.escape(f"{bad}: {message}")):
-        encode_files([good, bad], TOKENIZER, tmp_path / "a.bin")
+        encode_files([good, bad], TOKENIZER, tmp_path / "a.bin", engine=engine)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.txt", "good.txt"]
-    encode_files([good], TOKENIZER, tmp_path / "a.bin")
+    encode_files([good], TOKENIZER, tmp_path / "a.bin", engine=engine)
     with pytest.raises(ValueError, match=message):
-        encode_files([bad], TOKENIZER, tmp_path / "a.bin")
+        encode_files([bad], TOKENIZER, tmp_path / "a.bin", engine=engine)
     assert open_tokens(tmp_path / "a.bin").tokens.tolist() == [258]
 
 

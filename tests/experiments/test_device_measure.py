@@ -179,7 +179,7 @@ def test_no_results_are_no_devices(tmp_path):
 
 
 def test_runs_do_not_touch_the_devices(tmp_path):
-    assert set(TABLES) - set(RUN_TABLES) == {"devices", "memory"}
+    assert {"devices", "memory"} <= set(TABLES) - set(RUN_TABLES)
     check_writable(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(RUN_TABLES)
     check_writable(tmp_path, ["devices"])
