@@ -100,7 +100,7 @@ def _reference_pieces(path: str | os.PathLike[str], tokenizer: Tokenizer) -> Ite
         return "".join(pieces[last + 1 :])
 
     for segment in independent_segments(text_blocks(path), tokenizer.special_tokens, tokenizer.pattern):
-        ids = np.array(tokenizer.encode(segment), dtype=np.uint32)
+        ids = np.array(tokenizer.encode_reference(segment), dtype=np.uint32)
         yield EncodedPiece(ids, len(segment.encode()), functools.partial(tail, segment))
 
 

@@ -174,6 +174,10 @@ class Tokenizer:
         """
         if self._worth_fast(len(text)):
             return self.fast_encoder().encode(text).tolist()
+        return self.encode_reference(text)
+
+    def encode_reference(self, text: str) -> list[int]:
+        """`encode` by the reference engine, whatever the size."""
         ids_of = self._cache.__getitem__
         if self._special_pattern is None or self._special_pattern.search(text) is None:
             return list(chain.from_iterable(map(ids_of, self._find_pre_tokens(text))))

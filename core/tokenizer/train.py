@@ -5,9 +5,8 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
-from pathlib import Path
 
-from core.files import text_blocks
+from core.files import text_blocks, text_size
 from core.tokenizer.engines import choose
 from core.tokenizer.pretokenize import (
     check_special_tokens,
@@ -84,7 +83,7 @@ def train_bpe_files(
     check_special_tokens(special_tokens)
     num_merges = merges_wanted(vocab_size, special_tokens)
     pre_token_pattern(pattern)
-    if choose(engine, total_bytes(input_paths), "training") == "fast":
+    if choose(engine, text_size(input_paths), "training") == "fast":
         from core.tokenizer.fast.engine import count_files
         from core.tokenizer.fast.learning import learn_merges as learn
 
@@ -119,12 +118,6 @@ def vocabulary_of(merges: Sequence[tuple[bytes, bytes]], special_tokens: Sequenc
     tokens += [token.encode() for token in special_tokens]
     tokens += [left + right for left, right in merges]
     return dict(enumerate(tokens))
-
-
-def total_bytes(paths: Sequence[str | os.PathLike[str]]) -> int:
-    """About how much text some files hold: compressed ones three times their size, missing ones nothing."""
-    sizes = ((path, Path(path).stat().st_size) for path in map(os.fspath, paths) if Path(path).is_file())
-    return sum(size * 3 if path.endswith((".gz", ".zst")) else size for path, size in sizes)
 
 
 def count_pre_tokens(blocks: Iterable[str], special_tokens: Sequence[str], pattern_name: str = "gpt2") -> Counter[str]:

@@ -23,7 +23,8 @@ def cache_folder() -> Path:
     """
     digest = hashlib.sha256(f"{numba.__version__} {sys.version} bounds={config.BOUNDSCHECK}".encode())
     for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
+        source = path.read_bytes()
+        digest.update(f"{path.name} {len(source)} ".encode() + source)
     return Path(platformdirs.user_cache_dir("lm-workbook")) / "compiled" / digest.hexdigest()[:20]
 
 

@@ -49,7 +49,7 @@ def count_files(
         ValueError: If a file is missing, empty, damaged or not UTF-8.
     """
     threads = threads or default_threads()
-    finder = Specials(specials, [-1] * len(specials))
+    finder = Specials(specials, range(len(specials)))
     total = Counter(pattern)
     counters: queue.SimpleQueue[Counter] = queue.SimpleQueue()
     for _ in range(threads):
@@ -75,7 +75,7 @@ def count_files(
         return chunk.num_bytes
 
     done = 0
-    with announced("training"):
+    with announced("counting"):
         for path in paths:
             for size in ordered(work, file_chunks(path, finder), threads):
                 done += size

@@ -68,20 +68,21 @@ def learn_merges(
         num_merges: At most so many.
         on_merge: Called with (merges made, merges wanted), now and then.
     """
-    with announced("learning"):
+    with announced("training"):
         return _learn(text, begin, counts, num_merges, on_merge)
 
 
 def _learn(text, begin, counts, num_merges, on_merge):
     words = lay_out(text, begin, counts)
+    room = min(num_merges, len(words))  # no text allows as many merges as it has bytes
     symbols = Symbols(
         text=np.arange(256, dtype=np.uint8),
-        begin=np.zeros(257 + num_merges, np.int64),
-        merges=np.zeros((num_merges, 2), np.int32),
+        begin=np.zeros(257 + room, np.int64),
+        merges=np.zeros((room, 2), np.int32),
     )
     symbols.begin[:257] = np.arange(257)
-    neighbours = np.zeros((256 + num_merges, 4), np.int64)
-    touched = np.zeros(2 * (256 + num_merges) + 1, np.int32)
+    neighbours = np.zeros((256 + room, 4), np.int64)
+    touched = np.zeros(2 * (256 + room) + 1, np.int32)
     made, threshold = 0, 0
     while made < num_merges and threshold != 1:
         pairs, threshold = start_stage(words, symbols.text, symbols.begin, threshold, SHRINK)

@@ -32,7 +32,7 @@ class Merges(NamedTuple):
     """uint64 rows: left id (21 bits), right id (21), rank (22). Each pair has a row to itself, so that looking one up
     takes no branch, which the processor could not foresee."""
     shifts: np.ndarray
-    """uint64: what is added to a pair's hash to make it its row, by the hash's last bits."""
+    """uint64: how many strides a pair's row lies from where its hash points, by the hash's last bits."""
     merged_ids: np.ndarray
     """int32, by rank: the id that the pair becomes."""
 
@@ -75,14 +75,22 @@ def merge_tables(byte_ids: list[int], merged: dict[tuple[int, int], tuple[int, i
     bytes_only = rows[(byte_of[rows[:, 0]] >= 0) & (byte_of[rows[:, 1]] >= 0)]
     byte_ranks[byte_of[bytes_only[:, 0]], byte_of[bytes_only[:, 1]]] = bytes_only[:, 2]
     size = 1 << max(8, (2 * len(rows)).bit_length())
-    pairs, shifts = np.full(size, _EMPTY, np.uint64), np.zeros(size // 8, np.uint64)
     unsigned = rows.astype(np.uint64)
     keys = (unsigned[:, 0] << _ID_BITS) | unsigned[:, 1]
-    group = _mix_array(keys) & np.uint64(len(shifts) - 1)
-    sizes = np.bincount(group.astype(np.int64), minlength=len(shifts))
-    order = np.lexsort((group, -sizes[group.astype(np.int64)]))  # the largest groups first, while there is room
-    _place_pairs(pairs, shifts, keys[order], unsigned[order, 2])
+    pairs, shifts = _perfect_hash(keys, unsigned[:, 2], size)
     return Merges(np.array(byte_ids, np.int32), byte_ranks.reshape(-1), pairs, shifts, merged_ids)
+
+
+def _perfect_hash(keys: np.ndarray, ranks: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """`pairs` and `shifts` for some pairs, with `size` rows or, where they cannot be parted so, twice as many."""
+    while True:
+        pairs, shifts = np.full(size, _EMPTY, np.uint64), np.zeros(size // 8, np.uint64)
+        group = (_mix_array(keys) & np.uint64(len(shifts) - 1)).astype(np.int64)
+        sizes = np.bincount(group, minlength=len(shifts))
+        order = np.lexsort((group, -sizes[group]))  # the largest groups first, while there is room
+        if _place_pairs(pairs, shifts, keys[order], ranks[order]):
+            return pairs, shifts
+        size *= 2
 
 
 def _mix_array(keys: np.ndarray) -> np.ndarray:
@@ -97,8 +105,18 @@ def _mix(key):
 
 
 @kernel
+def _pair_row(mixed, shift, mask):
+    """Strides differ from pair to pair, so that two which begin at one row part."""
+    return ((mixed >> np.uint64(24)) + shift * ((mixed >> np.uint64(44)) | _U1)) & mask
+
+
+@kernel
 def _place_pairs(pairs, shifts, keys, ranks):
-    """Find each group of pairs, neighbours in the list, a shift that sends them all to rows that are free."""
+    """Find each group of pairs, neighbours in the list, a shift that sends them all to rows that are free.
+
+    Returns:
+        Whether every group has one; two pairs of one start and stride have none.
+    """
     mask, group_mask = np.uint64(pairs.shape[0] - 1), np.uint64(shifts.shape[0] - 1)
     first = 0
     while first < keys.shape[0]:
@@ -107,16 +125,19 @@ def _place_pairs(pairs, shifts, keys, ranks):
             last += 1
         shift, placed = _U0, first
         while placed < last:
-            row = ((_mix(keys[placed]) >> np.uint64(24)) + shift) & mask
+            row = _pair_row(_mix(keys[placed]), shift, mask)
             if pairs[row] == _EMPTY:
                 pairs[row] = (keys[placed] << _RANK_BITS) | ranks[placed]
                 placed += 1
                 continue
             for i in range(first, placed):
-                pairs[((_mix(keys[i]) >> np.uint64(24)) + shift) & mask] = _EMPTY
+                pairs[_pair_row(_mix(keys[i]), shift, mask)] = _EMPTY
             shift, placed = shift + _U1, first
+            if shift == np.uint64(pairs.shape[0]):
+                return False
         shifts[group] = shift
         first = last
+    return True
 
 
 @kernel
@@ -125,7 +146,7 @@ def _rank(pairs, shifts, left, right):
     key = (np.uint64(left) << _ID_BITS) | np.uint64(right)
     mixed = _mix(key)
     shift = shifts[mixed & np.uint64(shifts.shape[0] - 1)]
-    found = pairs[((mixed >> np.uint64(24)) + shift) & np.uint64(pairs.shape[0] - 1)]
+    found = pairs[_pair_row(mixed, shift, np.uint64(pairs.shape[0] - 1))]
     return np.uint32(found & _RANK_MASK) if found >> _RANK_BITS == key else NONE
 
 

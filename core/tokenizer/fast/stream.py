@@ -55,7 +55,8 @@ def file_chunks(path: str | os.PathLike[str], specials: Specials, chunk_bytes: i
     """
     blocks = binary_blocks(path)
     pieces: list[bytes] = []
-    size, want, offset, last = 0, chunk_bytes, 0, False
+    first = offset = getattr(path, "begin", 0)  # of a `Source`, a range of a file
+    size, want, last = 0, chunk_bytes, False
     while not last:
         while size < want and not last:
             block = next(blocks, b"")
@@ -73,7 +74,7 @@ def file_chunks(path: str | os.PathLike[str], specials: Specials, chunk_bytes: i
         buffer[end:] = 0
         yield Chunk(buffer, rows, os.fspath(path), offset)
         offset += end - PADDING
-    if offset == 0:
+    if offset == first:
         raise ValueError(f"{path}: the file is empty")
 
 
@@ -118,16 +119,29 @@ def _cut(buffer: np.ndarray, filled: int, specials: Specials, last: bool) -> tup
 
 
 def ordered(work: Callable[[Chunk], Result], chunks: Iterable[Chunk], threads: int) -> Iterator[Result]:
-    """The results of each chunk, in order; a few chunks are in memory at a time."""
+    """The results of each chunk, in order; a few chunks are in memory at a time.
+
+    An error while reading comes after the results of, or an error in, what was read before it.
+    """
     pending: deque[Future[Result]] = deque()
+    remaining = iter(chunks)
+    unreadable: ValueError | None = None
     with ThreadPoolExecutor(threads) as pool:
         try:
-            for chunk in chunks:
+            while True:
+                try:
+                    chunk = next(remaining, None)
+                except ValueError as error:
+                    chunk, unreadable = None, error
+                if chunk is None:
+                    break
                 pending.append(pool.submit(work, chunk))
                 if len(pending) > 2 * threads:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
+            if unreadable is not None:
+                raise unreadable
         finally:
             for future in pending:
                 future.cancel()

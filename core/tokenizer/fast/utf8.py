@@ -32,4 +32,4 @@ def decode_character(text, k):
     point = (point << np.uint32(6)) | np.uint32(b3 & np.uint8(0x3F))
     point |= np.uint32(b0 & np.uint8(0x07)) << np.uint32(18)
     wrong = b0 > 0xF4 or not is_continuation(b3) or point < 0x10000 or point >= 0x110000
-    return point, 0 if wrong else 4
+    return (np.uint32(0), 0) if wrong else (point, 4)
