@@ -7,11 +7,10 @@ methods `train`, `encode_file`, `encode`, `decode` and `decode_bytes` those that
 import base64
 import importlib.metadata
 import importlib.util
-import inspect
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -277,7 +276,3 @@ def _batches(corpus: Path) -> Iterator[list[str]]:
 
 def _second(pair: tuple[Any, Any]) -> Any:
     return pair[1]
-
-
-def _choice(function: Callable, engine: str) -> dict[str, str]:
-    return {"engine": engine} if "engine" in inspect.signature(function).parameters else {}
