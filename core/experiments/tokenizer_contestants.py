@@ -41,7 +41,11 @@ class Ours:
 
     def __init__(self, folder: Path | None, vocab_size: int, num_threads: int) -> None:
         if self.engine == "fast" and importlib.util.find_spec("numba"):
-            import numba  # noqa: F401  # as the others: imported before the clock starts
+            # As the others: imported before the clock starts, also what other packages have Numba import (awkward, for
+            # one, which gigatoken brings).
+            from numba.core import entrypoints
+
+            entrypoints.init_all()
         self._tokenizer = Tokenizer.load(folder) if folder else None
 
     def train(self, corpus: Path, vocab_size: int) -> Any:

@@ -5,7 +5,7 @@ import heapq
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,11 +21,15 @@ from core.tokenizer.pretokenize import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from core.tokenizer.fast.decoding import Decoder
     from core.tokenizer.fast.engine import FastEncoder
 
 _CACHE_ENTRIES = 1 << 17
 _CACHE_LONGEST = 64
+_SHORT_WORD = 32
+"""Bytes up to which looking through all pairs is quicker than keeping a heap."""
 _LONG_TEXT = 2000
 """Characters from which a fast engine that is loaded already is worth its call."""
 
@@ -224,6 +228,9 @@ class Tokenizer:
         Raises:
             ValueError: For an id that the vocabulary lacks.
         """
+        return bytes(self._decode(ids))
+
+    def _decode(self, ids: Iterable[int]) -> "bytes | np.ndarray":
         ids = ids if hasattr(ids, "__len__") else list(ids)
         if self._worth_fast(4 * len(ids)):
             if self._decoder is None:
@@ -240,10 +247,25 @@ class Tokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         """Ids to text; bytes that are not UTF-8 (a character cut in two, say) become U+FFFD."""
-        return self.decode_bytes(ids).decode("utf-8", errors="replace")
+        return str(self._decode(ids), "utf-8", errors="replace")
 
     def _merge(self, ids: list[int]) -> list[int]:
-        """Merge until no merge applies; a heap of candidates and a linked list keep it O(n log n)."""
+        """Merge until no merge applies: the earliest learnt first, of its places the leftmost."""
+        if len(ids) > _SHORT_WORD:
+            return self._merge_long(ids)
+        find = self._merged.get
+        while True:
+            best, place = None, 0
+            for position, pair in enumerate(pairwise(ids)):
+                merge = find(pair)
+                if merge is not None and (best is None or merge < best):
+                    best, place = merge, position
+            if best is None:
+                return ids
+            ids[place : place + 2] = [best[1]]
+
+    def _merge_long(self, ids: list[int]) -> list[int]:
+        """`_merge` in O(n log n): a heap of candidates and a linked list."""
         end = len(ids)
         following = list(range(1, end + 1))
         previous = list(range(-1, end - 1))

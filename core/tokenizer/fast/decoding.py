@@ -1,6 +1,6 @@
 """Decoding many ids: their bytes copied one after another."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -23,14 +23,14 @@ class Decoder:
             place += len(token)
         self._text = np.frombuffer(bytearray(b"".join(vocab.values()) or b"\0"), np.uint8)
 
-    def decode(self, ids: Iterable[int]) -> bytes:
-        """Ids, a list or an array of integers, to bytes.
+    def decode(self, ids: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Ids, a list or an array of integers, to bytes, as an array of them.
 
         Raises:
             ValueError: For an id that the vocabulary lacks.
         """
         if not isinstance(ids, np.ndarray):
-            ids = np.fromiter(ids, np.int64)
+            ids = np.fromiter(ids, np.int64, len(ids))
         ids = np.ascontiguousarray(ids, np.int64)
         with announced("decoding"):
             total = _total(ids, self._size)
@@ -38,7 +38,7 @@ class Decoder:
                 raise ValueError(f"id {ids[-1 - total]} is not in the vocabulary of {len(self._size)}")
             out = np.empty(total, np.uint8)
             _copy(ids, self._begin, self._size, self._text, out)
-        return out.tobytes()
+        return out
 
 
 @kernel
