@@ -30,7 +30,7 @@ _CACHE_ENTRIES = 1 << 17
 _CACHE_LONGEST = 64
 _SHORT_WORD = 32
 """Bytes up to which looking through all pairs is quicker than keeping a heap."""
-_LONG_TEXT = 2000
+_LONG_TEXT = 100
 """Characters from which a fast engine that is loaded already is worth its call."""
 
 

@@ -3,6 +3,7 @@
 import os
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -104,24 +105,26 @@ class FastEncoder:
         self._specials = Specials(list(specials), list(specials.values()))
         self.dtype = "uint16" if vocab_size <= 1 << 16 else "uint32"
         self._new = lambda: Encoder(merges, pattern, self.dtype)
-        self._encoders: queue.LifoQueue[Encoder] = queue.LifoQueue()
+        self._encoders: deque[Encoder] = deque()  # its ends are safe to use from several threads
 
     @contextmanager
     def _encoder(self) -> Iterator[Encoder]:
         try:
-            encoder = self._encoders.get_nowait()
-        except queue.Empty:
+            encoder = self._encoders.pop()
+        except IndexError:
             encoder = self._new()
+            with announced("encoding"):
+                encoder.encode(padded([b"a"], 1), np.array([[PADDING, PADDING + 1, -1]]))
         try:
             yield encoder
         finally:
-            self._encoders.put(encoder)
+            self._encoders.append(encoder)
 
     def encode(self, text: str) -> np.ndarray:
         """The ids of a text."""
         data = text.encode()
         buffer = padded([data], len(data))
-        with announced("encoding"), self._encoder() as encoder:
+        with self._encoder() as encoder:
             ids, _ = encoder.encode(buffer, self._specials.segments(buffer, PADDING, PADDING + len(data)))
             return ids.copy()
 
@@ -137,7 +140,7 @@ class FastEncoder:
             lasts.append(count - 1)
         if not rows:
             return []
-        with announced("encoding"), self._encoder() as encoder:
+        with self._encoder() as encoder:
             ids, ends = encoder.encode(buffer, np.concatenate(rows))
             return np.split(ids.copy(), ends[lasts][:-1])
 
@@ -156,5 +159,4 @@ class FastEncoder:
                     raise chunk.not_utf8(error.place) from None
                 return ids.copy(), chunk
 
-        with announced("encoding"):
-            yield from ordered(work, file_chunks(path, self._specials), self.threads)
+        yield from ordered(work, file_chunks(path, self._specials), self.threads)
