@@ -27,7 +27,7 @@ def test_the_two_commands_install_and_run():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_command_has_its_options(command):
     words = shlex.split(command)
-    path = [word for word in words[1:3] if re.fullmatch(r"[a-z]+", word)]
+    path = [word for word in words[1:3] if re.fullmatch(r"[a-z]+(-[a-z]+)*", word)]
     path = path[: 2 if words[1] in ("data", "tokenizer", "device", "bench") else 1]
     done = subprocess.run(
         [sys.executable, "-m", "core", *path, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
