@@ -185,7 +185,7 @@ def _jobs(
         yield 0, _job("vocabulary", [OURS], corpus, vocab_size, **common)
     for work in works:
         able = [engine for engine in engines if all(can(engine, method) for method in WORKS[work])]
-        if corpus.num_bytes > REFERENCE_BYTES:
+        if corpus.num_bytes > REFERENCE_BYTES and work != "short":
             able = [engine for engine in able if engine != "ours-reference"]
         if work in ("short", "decode"):
             yield 0, _job(work, able, corpus, vocab_size, **common)

@@ -34,7 +34,7 @@ SEGMENTS = 64
 
 
 class Ours:
-    """This project's: the fast engine for files of whatever size, the tokenizer's own choice for strings."""
+    """This project's fast engine, whatever the size."""
 
     package = "lm-workbook"
     engine = "fast"
@@ -69,7 +69,8 @@ class Ours:
         return None
 
     def encode(self, text: str) -> list[int]:
-        """Encode a string."""
+        """Encode a string, as a program that encodes many: the engine is loaded, as after the first few megabytes."""
+        self._tokenizer.fast_encoder()
         return self._tokenizer.encode(text)
 
     def decode(self, ids: list[int]) -> str:
@@ -85,7 +86,11 @@ class OursReference(Ours):
     """This project's engine in plain Python."""
 
     engine = "reference"
-    encode = decode = decode_bytes = None  # of strings there is one way
+    decode = decode_bytes = None  # the tokenizer chooses
+
+    def encode(self, text: str) -> list[int]:
+        """Encode a string."""
+        return self._tokenizer.encode_reference(text)
 
 
 class HuggingFace:

@@ -3,6 +3,7 @@
 import hashlib
 import heapq
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, pairwise
@@ -30,8 +31,8 @@ _CACHE_ENTRIES = 1 << 17
 _CACHE_LONGEST = 64
 _SHORT_WORD = 32
 """Bytes up to which looking through all pairs is quicker than keeping a heap."""
-_LONG_TEXT = 100
-"""Characters from which a fast engine that is loaded already is worth its call."""
+_MANY_IDS = 25
+"""Ids from which a fast decoder that is loaded already is worth its call."""
 
 
 class _Cache(dict[str, list[int]]):
@@ -103,6 +104,7 @@ class Tokenizer:
                     f"merge {rank} ({left!r}, {right!r}): the vocabulary has no token {error.args[0]!r}"
                 ) from None
         self._cache = _Cache(lambda pre_token: self._merge([self._byte_ids[byte] for byte in pre_token.encode()]))
+        self._met: float = 0
         self._fast: FastEncoder | None = None
         self._decoder: Decoder | None = None
 
@@ -175,10 +177,11 @@ class Tokenizer:
 
         Special tokens are cut out first, the longest where they overlap; each pre-token of the rest starts as bytes and
         the applicable merge that was learnt earliest is made, the leftmost first, until none applies.
+
+        Once a few megabytes have come, in one text or in many, the fast engine is loaded and does the rest.
         """
-        if self._worth_fast(len(text)):
-            return self.fast_encoder().encode(text).tolist()
-        return self.encode_reference(text)
+        fast = self._fast_if_worth(len(text))
+        return self.encode_reference(text) if fast is None else fast.encode(text)
 
     def encode_reference(self, text: str) -> list[int]:
         """`encode` by the reference engine, whatever the size."""
@@ -193,14 +196,23 @@ class Tokenizer:
                 ids += chain.from_iterable(map(ids_of, self._find_pre_tokens(piece)))
         return ids
 
-    def _worth_fast(self, size: int) -> bool:
-        return size >= _LONG_TEXT and (self._fast is not None or choose("auto", size, "encoding") == "fast")
+    def _worth_loading(self, size: int) -> bool:
+        """Whether a fast engine would have saved more by now, with a text of so many characters, than it costs."""
+        self._met += size
+        return choose("auto", self._met, "encoding") == "fast"
+
+    def _fast_if_worth(self, size: int) -> "FastEncoder | None":
+        if self._fast is None and self._worth_loading(size):
+            try:
+                self.fast_encoder()
+            except ValueError:  # it cannot hold this vocabulary
+                self._met = -math.inf
+        return self._fast
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text."""
-        if self._worth_fast(sum(map(len, texts))):
-            return [ids.tolist() for ids in self.fast_encoder().encode_batch(texts)]
-        return [self.encode(text) for text in texts]
+        fast = self._fast_if_worth(sum(map(len, texts)))
+        return [self.encode_reference(text) for text in texts] if fast is None else fast.encode_batch(texts)
 
     def fast_encoder(self, threads: int | None = None) -> "FastEncoder":
         """The compiled engine with this vocabulary; it keeps what it has met, and `threads` of an earlier call.
@@ -232,7 +244,7 @@ class Tokenizer:
 
     def _decode(self, ids: Iterable[int]) -> "bytes | np.ndarray":
         ids = ids if hasattr(ids, "__len__") else list(ids)
-        if self._worth_fast(4 * len(ids)):
+        if len(ids) >= _MANY_IDS and (self._decoder or self._fast or self._worth_loading(4 * len(ids))):
             if self._decoder is None:
                 from core.tokenizer.fast.decoding import Decoder
 

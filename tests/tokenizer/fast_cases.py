@@ -116,7 +116,10 @@ def trained(text, num_merges, specials=(), pattern="gpt2"):
 
 def assert_encodes_alike(tokenizer, texts, threads=None):
     """Both engines give every text the same ids."""
-    for text, ids in zip(texts, tokenizer.fast(threads).encode_batch(texts), strict=True):
+    fast = tokenizer.fast(threads)
+    for text, ids in zip(texts, fast.encode_batch(texts), strict=True):
         expected = tokenizer.encode(text)
-        if ids.tolist() != expected:
-            raise AssertionError(f"{text!r} is {expected}, the fast engine says {ids.tolist()}")
+        if ids != expected:
+            raise AssertionError(f"{text!r} is {expected}, the fast engine says {ids}")
+        if (alone := fast.encode(text)) != expected:
+            raise AssertionError(f"{text!r} is {expected}, the fast engine says {alone} when given it alone")

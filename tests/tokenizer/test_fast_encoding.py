@@ -8,7 +8,7 @@ from fast_cases import ReferenceTokenizer, assert_encodes_alike, awkward, cases,
 from naive_bpe import naive_encode
 
 from core.tokenizer import Tokenizer
-from core.tokenizer.fast.encoding import MOST_WORDS, Encoder
+from core.tokenizer.fast.encoder import MOST_WORDS, SHORT_TEXT, Encoder
 from core.tokenizer.fast.merging import LANES, merge_tables
 from core.tokenizer.fast.words import WORDS, new_table
 from core.tokenizer.pretokenize import PATTERNS
@@ -117,7 +117,7 @@ def test_merges_in_any_order_on_words_of_every_length(alphabet):
         assert_encodes_alike(ReferenceTokenizer(vocab, merges), words)
         for word in words[:5]:
             fast = Tokenizer(vocab, merges).fast_encoder().encode(word[:40])
-            assert fast.tolist() == naive_encode(word[:40], vocab, merges)
+            assert fast == naive_encode(word[:40], vocab, merges)
 
 
 LONG = {
@@ -135,9 +135,9 @@ def test_a_very_long_pre_token(kind):
     text = LONG[kind](random.Random(28))
     tokenizer = trained(text[:2048], 200)
     fast = tokenizer.fast(1)
-    ids = fast.encode(text).tolist()
+    ids = fast.encode(text)
     assert b"".join(map(tokenizer.vocab.__getitem__, ids)) == text.encode()
-    assert fast.encode(text[:50_000]).tolist() == tokenizer.encode(text[:50_000])
+    assert fast.encode(text[:50_000]) == tokenizer.encode(text[:50_000])
     if kind in ("a", "spaces"):  # tokens of 1, 2, 4 ... 2048 of them, and a million is 488 * 2048 + 512 + 64
         assert [tokenizer.vocab[token_id][1:] for token_id in ids[488:]] == [text[1:512].encode(), text[1:64].encode()]
 
@@ -150,17 +150,17 @@ def test_texts_longer_than_many_blocks(tokenizer):
 
 def test_a_text_gets_the_same_ids_alone_in_a_batch_and_twice(tokenizer):
     texts, fast = awkward(2000, 30), tokenizer.fast(1)
-    batch = [ids.tolist() for ids in fast.encode_batch(texts)]
-    assert [fast.encode(text).tolist() for text in texts] == batch
-    assert [ids.tolist() for ids in tokenizer.fast(1).encode_batch(texts[::-1])] == batch[::-1]
+    batch = fast.encode_batch(texts)
+    assert [fast.encode(text) for text in texts] == batch
+    assert tokenizer.fast(1).encode_batch(texts[::-1]) == batch[::-1]
     assert fast.encode_batch([]) == []
-    assert [ids.tolist() for ids in fast.encode_batch(["", "", "a", ""])] == [[], [], [97], []]
+    assert fast.encode_batch(["", "", "a", ""]) == [[], [], [97], []]
 
 
 def test_one_encoder_may_be_used_from_several_threads(tokenizer):
     fast, texts = tokenizer.fast(), ["".join(awkward(40, seed)) for seed in range(200)]
     with ThreadPoolExecutor(3) as pool:
-        assert [ids.tolist() for ids in pool.map(fast.encode, texts)] == list(map(tokenizer.encode, texts))
+        assert list(pool.map(fast.encode, texts)) == list(map(tokenizer.encode, texts))
 
 
 def encoder_of(tokenizer):
@@ -178,6 +178,26 @@ def test_small_tables_grow_and_keep_what_they_hold(tokenizer):
     texts = ["".join(source.choices("abcdefghij ", k=9)) for _ in range(cases(20_000))] + awkward(3000, 32)
     for part in (texts[:100], texts, texts):
         assert encoded(encoder, part) == [token_id for text in part for token_id in tokenizer.encode(text)]
+
+
+def test_short_and_long_texts_share_what_an_encoder_has_met(tokenizer):
+    encoder, source = encoder_of(tokenizer), random.Random(34)
+    encoder._table, encoder._pool = new_table(1 << 8), np.zeros(16, np.int32)
+    texts = ["".join(source.choices("abcdefghij 漢", k=source.randrange(60))) for _ in range(cases(5000))]
+    for number, text in enumerate(texts):
+        assert encoder.encode_short(text.encode()) == tokenizer.encode(text), text
+        if number % 97 == 0:
+            long = "".join(texts[: 10 * number])  # what it works in grows, too
+            assert encoded(encoder, [long, text]) == tokenizer.encode(long) + tokenizer.encode(text)
+    words = int(encoder._table.used[WORDS])
+    assert encoded(encoder, texts) == [token_id for text in texts for token_id in encoder.encode_short(text.encode())]
+    assert int(encoder._table.used[WORDS]) == words
+
+
+@pytest.mark.parametrize("size", [0, 1, SHORT_TEXT - 1, SHORT_TEXT, SHORT_TEXT + 1])
+def test_the_longest_short_text(tokenizer, size):
+    text = ("the 12 hats " * SHORT_TEXT)[:size]
+    assert tokenizer.fast().encode(text) == tokenizer.encode(text)
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ def test_two_pairs_whose_hashes_agree_are_told_apart():
     # Of one group and one first row: no shift that is added to both could part them.
     merges = [(b"f", b"e"), (b"b", b"z")]
     tokenizer = Tokenizer(BYTES | {256: b"fe", 257: b"bz"}, merges)
-    assert tokenizer.fast_encoder().encode("febz efzb" * 300).tolist() == tokenizer.encode_reference("febz efzb" * 300)
+    assert tokenizer.fast_encoder().encode("febz efzb" * 300) == tokenizer.encode_reference("febz efzb" * 300)
 
 
 @pytest.mark.parametrize("num_pairs", [0, 1, 7, 100, 300, 1000, 2000])

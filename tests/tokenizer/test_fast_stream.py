@@ -23,7 +23,7 @@ SPECIALS = ["<|endoftext|>", "<|endoftext|><|b|>", "a b", "  ", "\n\n", "aa", "'
 @pytest.fixture(autouse=True)
 def small_tables(monkeypatch):
     """Tables begin small: quick to make, and they grow."""
-    for module in ("counting", "encoding"):
+    for module in ("counting", "encoder"):
         monkeypatch.setattr(f"core.tokenizer.fast.{module}.new_table", functools.partial(new_table, 1 << 9))
 
 

@@ -68,6 +68,30 @@ def test_an_unknown_engine_is_named(tmp_path):
         train_bpe(path, 300, [], engine="rust")
 
 
+def test_many_short_texts_load_the_fast_engine_as_one_long_text_does(monkeypatch):
+    monkeypatch.setitem(engines._WORTH_LOADING, "encoding", 1000)
+    monkeypatch.setitem(engines._WORTH_COMPILING, "encoding", 1000)
+    one, reference = tokenizer(), tokenizer()
+    for number in range(100):
+        assert one._fast is None
+        assert one.encode(TEXT[number : number + 10]) == reference.encode_reference(TEXT[number : number + 10])
+    assert one._fast is not None
+    two = tokenizer()
+    assert two.encode_batch(["the hat"] * 200) == [reference.encode_reference("the hat")] * 200
+    assert two._fast is not None
+
+
+def test_a_vocabulary_that_the_fast_engine_cannot_hold_stays_with_the_reference(monkeypatch):
+    monkeypatch.setitem(engines._WORTH_LOADING, "encoding", 10)
+    monkeypatch.setitem(engines._WORTH_COMPILING, "encoding", 10)
+    vocab, merges = TRAINED
+    far = {token_id if token_id < 260 else token_id + (1 << 21): token for token_id, token in vocab.items()}
+    wide = Tokenizer(far, merges)
+    for text in (TEXT[:3000], TEXT[3000:3100]):
+        assert wide.encode(text) == wide.encode_reference(text)
+    assert wide._fast is None
+
+
 def test_a_loaded_fast_engine_takes_long_texts_and_changes_no_id():
     reference, fast = tokenizer(), tokenizer()
     fast.fast_encoder()

@@ -1,24 +1,13 @@
-"""Encoding text: it is marked and interned a block at a time, and merges are applied to each new pre-token once."""
+"""The loops that encode text: a block is marked and interned, and merges are applied to each new pre-token once."""
 
 import numpy as np
 
 from core.tokenizer.fast.blocks import DONE, NO_ROOM, NOT_UTF8, POOLED, POSITION, SEGMENT, SIZE, WRITTEN, block_end
-from core.tokenizer.fast.boundaries import PATTERN_NUMBERS, StartScratch, find_starts
-from core.tokenizer.fast.classes import character_classes
+from core.tokenizer.fast.boundaries import find_starts
 from core.tokenizer.fast.compiled import kernel
 from core.tokenizer.fast.interning import intern
-from core.tokenizer.fast.merging import LANES, Merges, MergeScratch, apply_to_long, apply_to_short
-from core.tokenizer.fast.words import (
-    MEDIUM,
-    SHORT,
-    WORDS,
-    InternScratch,
-    clear,
-    ensure_room,
-    has_room,
-    most_new_words,
-    new_table,
-)
+from core.tokenizer.fast.merging import LANES, apply_to_long, apply_to_short
+from core.tokenizer.fast.words import MEDIUM, SHORT, WORDS, has_room
 
 MOST_WORDS = 1 << 20
 """A thread's table forgets everything when it holds more pre-tokens; what it writes stays the same."""
@@ -98,9 +87,14 @@ def _write(values, found, first, packed, pool, out, written):
 
 
 @kernel
-def _encode_segments(
+def encode_segments(
     buffer, segments, pattern, class_of, merges, starts, scratch, values, table, packed, pool, merging, out, ends, state
 ):
+    """Write the ids of segments of a padded buffer, going on from where `state` stands.
+
+    Returns:
+        `DONE`; `NO_ROOM` if the table or the pool must grow first; `NOT_UTF8`, with the place in the state.
+    """
     while state[SEGMENT] < segments.shape[0]:
         end = segments[state[SEGMENT], 1]
         while state[POSITION] < end:
@@ -128,89 +122,3 @@ def _encode_segments(
         if state[SEGMENT] < segments.shape[0]:
             state[POSITION] = segments[state[SEGMENT], 0]
     return DONE
-
-
-class Encoder:
-    """One thread's encoder; it remembers the pre-tokens that it has met.
-
-    Args:
-        merges: Of the tokenizer.
-        pattern: A name in `PATTERNS`.
-        dtype: Of the ids it writes, `uint16` if all of them fit, else `uint32`.
-    """
-
-    def __init__(self, merges: Merges, pattern: str = "gpt2", dtype: str = "uint32") -> None:
-        self._merges = merges
-        self._pattern = PATTERN_NUMBERS[pattern]
-        self._table = new_table()
-        self._pool = np.zeros(1 << 16, np.int32)
-        self._pooled = 0
-        self._room = 0
-        self._out = np.empty(0, dtype)
-
-    def encode(self, buffer: np.ndarray, segments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The ids of some segments of a padded buffer, one after another.
-
-        Args:
-            buffer: uint8, `PADDING` zero bytes at both ends.
-            segments: int64 rows (begin, end, id): texts of their own, maybe empty, each followed by that id if it is
-                not negative.
-
-        Returns:
-            The ids, a view that the next call writes over; and behind which of them each segment ends.
-
-        Raises:
-            NotUtf8: With the place of the first byte that is not UTF-8.
-        """
-        if self._room < len(buffer):
-            self._room = len(buffer)
-            self._scratch = StartScratch.of(self._room), InternScratch.of(self._room), np.empty(self._room, np.uint64)
-            self._packed = np.empty(most_new_words(self._room), np.uint64)
-            self._merging = MergeScratch.of(self._room)
-        if len(self._out) < self._room + len(segments):
-            self._out = np.empty(self._room + len(segments), self._out.dtype)
-        ends = np.zeros(len(segments), np.int64)
-        state = np.zeros(5, np.int64)
-        state[POSITION] = segments[0, 0] if len(segments) else 0
-        state[POOLED] = self._pooled
-        while True:
-            code = _encode_segments(
-                buffer,
-                segments,
-                self._pattern,
-                character_classes(),
-                self._merges,
-                *self._scratch,
-                self._table,
-                self._packed,
-                self._pool,
-                self._merging,
-                self._out,
-                ends,
-                state,
-            )
-            self._pooled = int(state[POOLED])
-            if code == DONE:
-                return self._out[: state[WRITTEN]], ends
-            if code == NOT_UTF8:
-                raise NotUtf8(int(state[POSITION]))
-            self._make_room(int(state[SIZE]))
-            state[POOLED] = self._pooled
-
-    def _make_room(self, num_bytes: int) -> None:
-        if self._table.used[WORDS] >= MOST_WORDS:
-            clear(self._table)
-            self._pooled = 0
-        self._table = ensure_room(self._table, num_bytes)
-        if self._pooled + num_bytes > len(self._pool):
-            grown = np.zeros(max(self._pooled + num_bytes, 2 * len(self._pool)), np.int32)
-            grown[: self._pooled] = self._pool[: self._pooled]
-            self._pool = grown
-
-
-class NotUtf8(Exception):
-    """Bytes that are not UTF-8; `place` is the first of them."""
-
-    def __init__(self, place: int) -> None:
-        super().__init__(f"not UTF-8 at byte {place}")
-        self.place = place

@@ -12,7 +12,7 @@ import numpy as np
 from core.tokenizer.fast.boundaries import PADDING
 from core.tokenizer.fast.compiled import announced
 from core.tokenizer.fast.counting import Counter
-from core.tokenizer.fast.encoding import Encoder, NotUtf8
+from core.tokenizer.fast.encoder import SHORT_TEXT, Encoder, NotUtf8
 from core.tokenizer.fast.merging import Merges
 from core.tokenizer.fast.specials import Specials
 from core.tokenizer.fast.stream import Chunk, file_chunks, ordered, padded
@@ -104,31 +104,43 @@ class FastEncoder:
         self.threads = threads or default_threads()
         self._specials = Specials(list(specials), list(specials.values()))
         self.dtype = "uint16" if vocab_size <= 1 << 16 else "uint32"
-        self._new = lambda: Encoder(merges, pattern, self.dtype)
+        self._merges, self._pattern = merges, pattern
         self._encoders: deque[Encoder] = deque()  # its ends are safe to use from several threads
+
+    def _new_encoder(self) -> Encoder:
+        encoder = Encoder(self._merges, self._pattern, self.dtype)
+        with announced("encoding"):
+            encoder.encode(padded([b"a"], 1), np.array([[PADDING, PADDING + 1, -1]]))
+        return encoder
 
     @contextmanager
     def _encoder(self) -> Iterator[Encoder]:
         try:
             encoder = self._encoders.pop()
         except IndexError:
-            encoder = self._new()
-            with announced("encoding"):
-                encoder.encode(padded([b"a"], 1), np.array([[PADDING, PADDING + 1, -1]]))
+            encoder = self._new_encoder()
         try:
             yield encoder
         finally:
             self._encoders.append(encoder)
 
-    def encode(self, text: str) -> np.ndarray:
+    def encode(self, text: str) -> list[int]:
         """The ids of a text."""
         data = text.encode()
+        if len(data) <= SHORT_TEXT and not self._specials.occur(data):
+            try:
+                encoder = self._encoders.pop()
+            except IndexError:
+                encoder = self._new_encoder()
+            ids = encoder.encode_short(data)
+            self._encoders.append(encoder)  # a context manager would take a third of the time
+            return ids
         buffer = padded([data], len(data))
         with self._encoder() as encoder:
             ids, _ = encoder.encode(buffer, self._specials.segments(buffer, PADDING, PADDING + len(data)))
-            return ids.copy()
+            return ids.tolist()
 
-    def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text."""
         pieces = [text.encode() for text in texts]
         buffer = padded(pieces, sum(map(len, pieces)))
@@ -142,7 +154,7 @@ class FastEncoder:
             return []
         with self._encoder() as encoder:
             ids, ends = encoder.encode(buffer, np.concatenate(rows))
-            return np.split(ids.copy(), ends[lasts][:-1])
+            return [part.tolist() for part in np.split(ids, ends[lasts][:-1])]
 
     def encode_file(self, path: str | os.PathLike[str]) -> Iterator[tuple[np.ndarray, Chunk]]:
         """The ids of a file, chunk by chunk in order, with the chunks.

@@ -1,5 +1,6 @@
 """Finding special tokens in bytes: the leftmost first, of those that start at one place the longest."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,10 +22,15 @@ class Specials:
         self._tokens = [token.encode() for token in tokens]
         self._ids = list(ids)
         self.longest = max((len(token) for token in self._tokens), default=0)
+        self._pattern = re.compile(b"|".join(map(re.escape, self._tokens)) if tokens else rb"(?!)")
         # One token that cannot overlap itself needs no choice between occurrences.
         self._plain = len(self._tokens) == 1 and not any(
             self._tokens[0].endswith(self._tokens[0][:size]) for size in range(1, self.longest)
         )
+
+    def occur(self, data: bytes) -> bool:
+        """Whether any special token occurs in a short text."""
+        return self._pattern.search(data) is not None
 
     def find(self, buffer: np.ndarray, begin: int, end: int) -> np.ndarray:
         """Rows (begin, end, id), int64, of the special tokens in `buffer[begin:end]`."""
