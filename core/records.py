@@ -27,6 +27,8 @@ class StepRow:
     """Of this step alone."""
     segment: int
     """How often the run had been resumed when this step was made."""
+    stall_s: float | None = None
+    """Of this step's time, what was spent waiting for its batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +65,12 @@ class RunRow:
     No model's expected loss is lower; on one set a good model's may be, by luck."""
     device: str
     device_name: str
+    world_size: int | None = None
+    """Processes that trained it together, each with a device of its own, when the row was written."""
+    peak_bytes: int | None = None
+    """The most memory that a device of the run held at once; null where a device cannot tell."""
+    predicted_peak_bytes: int | None = None
+    """What accounting says of the same."""
     num_threads: int
     torch_version: str
     git_commit: str | None

@@ -47,6 +47,8 @@ def learning_rate(step: int, *, max_lr: float, num_steps: int, schedule: Schedul
         num_steps: Steps of the run.
         schedule: Shape, warm-up, decay, final rate.
     """
+    if schedule.kind == "constant":
+        return _warmup(step + 1, max_lr, schedule.warmup_steps, max_lr)
     shape = {"max_lr": max_lr, "min_lr": schedule.final_lr, "warmup_steps": schedule.warmup_steps}
     if schedule.kind == "cosine":
         return cosine(step + 1, total_steps=num_steps, **shape)

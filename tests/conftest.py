@@ -62,7 +62,7 @@ def tiny_config() -> RunConfig:
         eval_every=5,
         checkpoint_every=4,
         device="cpu",
-        dtype="float64",
+        precision="float64",
     )
 
 

@@ -46,6 +46,12 @@ def test_the_rates_of_a_run(kind, middle):
     assert min(rates[:12]) > 0.5
 
 
+def test_the_constant_schedule_stays_where_warmup_ends():
+    schedule = ScheduleConfig(kind="constant", warmup_steps=4)
+    rates = [learning_rate(step, max_lr=2.0, num_steps=7, schedule=schedule) for step in range(7)]
+    assert rates == [0.5, 1.0, 1.5, 2.0, 2.0, 2.0, 2.0]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("warmup_steps", "expected"), [(0, 0.25), (1, 0.25)])
 def test_a_run_of_one_step(kind, warmup_steps, expected):

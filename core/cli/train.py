@@ -212,7 +212,7 @@ def describe(config: RunConfig) -> str:
     from core import accounting
     from core.cli.configuration import to_yaml
 
-    costs = accounting.account(config.model, batch_size=config.batch_size, precision=config.dtype)
+    costs = accounting.account(config.model, batch_size=config.batch_size, precision=config.precision)
     peak = accounting.peak(costs)
     tokens = config.num_steps * config.batch_tokens
     lines = [

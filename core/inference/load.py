@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from core.config import ModelConfig, from_dict
 from core.inference.generate import generate
 from core.model.transformer import Transformer
 from core.tokenizer import Tokenizer
 from core.tokenizer.pretokenize import END_OF_TEXT
 from core.training import checkpoint
+from core.training.device import weight_dtype
 from core.training.folder import run_folder
 
 
@@ -77,6 +76,6 @@ def load_run(
         raise ValueError(f"{folder.path}: this run has no checkpoint yet")
     content = checkpoint.read_checkpoint(path)
     model = Transformer(from_dict(ModelConfig, content["config"]["model"]))
-    model.to(device=device, dtype=getattr(torch, content["config"]["dtype"]))
+    model.to(device=device, dtype=weight_dtype(content["config"]["precision"]))
     checkpoint.load_weights(path, model)
     return LoadedRun(model, Tokenizer.load(folder.tokenizer), folder.description()["document_start"])

@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator
 
 import numpy as np
-import torch
 
 from core import accounting
 from core.config import RunConfig
@@ -16,6 +15,7 @@ from core.optim.clipping import clip_grad_norm
 from core.records import StepRow
 from core.schedules import learning_rate
 from core.training.batches import batch, check_long_enough, stream_seed
+from core.training.device import weight_dtype
 from core.training.evaluation import EvaluationSet, evaluate
 
 
@@ -39,7 +39,7 @@ class Trainer:
         self.evaluation = evaluation
         self.run_id = run_id
         self.model = Transformer(config.model, stream_seed(config.seed, "init"))
-        self.model.to(device=config.device, dtype=getattr(torch, config.dtype))
+        self.model.to(device=config.device, dtype=weight_dtype(config.precision))
         options = config.optimizer
         self.optimizer = AdamW(
             self.model.parameters(),

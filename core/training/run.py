@@ -18,7 +18,7 @@ from core.provenance import utc_now
 from core.records import RunRow, StepRow
 from core.training import checkpoint
 from core.training.batches import check_long_enough
-from core.training.device import device_name
+from core.training.device import check_precision, device_name
 from core.training.evaluation import evaluation_set
 from core.training.folder import RunFolder, to_line
 from core.training.loop import Trainer, diverged
@@ -40,8 +40,7 @@ def check_fits(config: RunConfig, dataset: Dataset) -> None:
         )
     check_long_enough(dataset.train.info.num_tokens, config.model.context_length, str(dataset.train.path))
     check_long_enough(dataset.valid.info.num_tokens, 1, str(dataset.valid.path))  # shorter windows do for evaluation
-    if config.dtype == "float64" and torch.device(config.device).type == "mps":
-        raise ValueError("dtype is float64, which MPS has not: use float32 there, or device=cpu")
+    check_precision(config.precision, config.device)
 
 
 def train(

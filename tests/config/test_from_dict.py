@@ -143,7 +143,7 @@ WRONG = {
     "model is None: it must be of type ModelConfig": (None, "model"),
     "betas is (0.5, 'x'): it must be finite": ([0.5, "x"], "optimizer", "betas"),
     "betas is (0.5,): two numbers from 0 up to, but not including, 1": ([0.5], "optimizer", "betas"),
-    "kind is 'step': it must be cosine or linear or wsd": ("step", "schedule", "kind"),
+    "kind is 'step': it must be cosine or linear or wsd or constant": ("step", "schedule", "kind"),
     "dataset is '../x': it must be a plain name, not a path, and not begin with a dot": ("../x", "data", "dataset"),
 }
 

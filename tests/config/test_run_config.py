@@ -41,7 +41,16 @@ INVALID = [
     *((SCHEDULE, "final_lr", value) for value in (-3.0, math.nan, math.inf, "low", True, None)),
     *((DATA, "dataset", value) for value in ("a/b", "..", ".", "a\\b", "/tmp/a", 3, None)),
     *((RUN, "name", value) for value in ("", "a/b", ".a", 3, None)),
-    *((RUN, "dtype", value) for value in ("float16", "", None)),
+    *((RUN, "precision", value) for value in ("float16", "bfloat16", "", None)),
+    *((RUN, name, value) for name in ("micro_batch_size", "loss_chunk") for value in (0, -3, 2.0, "7", True)),
+    *((RUN, name, value) for name in ("compile", "deterministic", "activation_checkpointing") for value in (1, None)),
+    *((RUN, "micro_batch_size", value) for value in (2, 14)),
+    *((RUN, "z_loss", value) for value in (-0.5, math.nan, "low", None)),
+    *((RUN, "ema_decay", value) for value in (-0.5, 1.0, math.inf, "slow")),
+    *((OPTIMIZER, "kind", value) for value in ("sgd", "", None)),
+    *((OPTIMIZER, "decayed", value) for value in ("none", "", None)),
+    *((OPTIMIZER, "muon_lr", value) for value in (0.0, -0.5, None)),
+    *((OPTIMIZER, "muon_momentum", value) for value in (-0.5, 1.0, None)),
     *((RUN, "device", value) for value in (0, None)),
     *((RUN, part, None) for part in ("model", "data", "optimizer", "schedule")),
     (RUN, "model", DATA),
@@ -74,6 +83,12 @@ def test_warmup_and_decay_must_fit_into_the_run():
     assert dataclasses.replace(RUN, schedule=schedule).schedule.warmup_steps == 60
     with pytest.raises(ValueError, match=r"schedule.warmup_steps 60 \+ schedule.decay_steps 41 exceed num_steps 100"):
         dataclasses.replace(RUN, schedule=schedule, num_steps=100)
+
+
+def test_the_constant_schedule_has_no_final_rate():
+    assert ScheduleConfig(kind="constant").final_lr == 0
+    with pytest.raises(ValueError, match=r"schedule.final_lr is 0.25: the constant schedule ends where it was"):
+        dataclasses.replace(RUN, schedule=ScheduleConfig(kind="constant", final_lr=0.25))
 
 
 def test_the_final_rate_must_not_exceed_the_peak():

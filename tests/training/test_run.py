@@ -113,7 +113,7 @@ def test_floor_is_that_of_the_evaluated_stories(tiny_config, dataset, tmp_path):
 
 
 def test_divergence_stops_with_a_row(tiny_config, dataset, tmp_path, replace):
-    config = replace(tiny_config, optimizer__lr=1e30, schedule__warmup_steps=0, dtype="float32")
+    config = replace(tiny_config, optimizer__lr=1e30, schedule__warmup_steps=0, precision="float32")
     run = train(config, dataset, run_folder(tmp_path, "r"), tmp_path / "results")
     assert run.status == "diverged"
     assert run.steps < 12
