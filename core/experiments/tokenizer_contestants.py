@@ -41,11 +41,12 @@ class Ours:
 
     def __init__(self, folder: Path | None, vocab_size: int, num_threads: int) -> None:
         if self.engine == "fast" and importlib.util.find_spec("numba"):
-            # As the others: imported before the clock starts, also what other packages have Numba import (awkward, for
-            # one, which gigatoken brings).
-            from numba.core import entrypoints
+            # As the others, imported before the clock starts: Numba imports most of itself when a loop is first called,
+            # and what other packages have it import (awkward, which gigatoken brings). `process_s` has it all.
+            from numba.core import entrypoints, registry
 
             entrypoints.init_all()
+            registry.cpu_target.target_context.refresh()
         self._tokenizer = Tokenizer.load(folder) if folder else None
 
     def train(self, corpus: Path, vocab_size: int) -> Any:
