@@ -1,9 +1,16 @@
 """AdamW: Adam with decoupled weight decay."""
 
+import importlib.util
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
+
+from core.optim.adamw_plain import Coefficients, Slot, update_plain
+from core.optim.shards import local
+
+_HAS_TRITON = importlib.util.find_spec("triton") is not None
 
 
 class AdamW(torch.optim.Optimizer):
@@ -13,6 +20,11 @@ class AdamW(torch.optim.Optimizer):
         v <- beta2 v + (1 - beta2) g^2
         w <- w - lr weight_decay w
         w <- w - lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
+
+    An update reads g, m, v and w once and writes m, v and w once, with nothing beside them in memory: in a loop that
+    Numba compiles on the CPU, in a Triton kernel on CUDA. Elsewhere, and for what these two do not take (see
+    `adamw_numba.takes` and `adamw_triton.takes`), PyTorch's operations do the same in more passes. Of a parameter that
+    is spread over processes (`DTensor`) each process updates its own part.
 
     Args:
         params: Parameters or parameter groups; groups may set any of the following for themselves.
@@ -28,6 +40,8 @@ class AdamW(torch.optim.Optimizer):
         Loshchilov & Hutter (2019), algorithm 2, arXiv:1711.05101, in torch's arrangement (their schedule multiplier eta
         is folded into `lr`, so decay scales with it).
     """
+
+    _on_cuda = None  # of the class, because copies of an optimizer do not carry what __init__ sets beside the state
 
     def __init__(
         self,
@@ -55,7 +69,7 @@ class AdamW(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            beta1, beta2 = group["betas"]
+            slots = defaultdict(list)
             for parameter in group["params"]:
                 if parameter.grad is None:
                     continue
@@ -65,11 +79,24 @@ class AdamW(torch.optim.Optimizer):
                     state["mean"] = torch.zeros_like(parameter)
                     state["mean_square"] = torch.zeros_like(parameter)
                 state["step"] += 1
-                mean, mean_square, step = state["mean"], state["mean_square"], state["step"]
-                mean.lerp_(parameter.grad, 1 - beta1)
-                mean_square.mul_(beta2).addcmul_(parameter.grad, parameter.grad, value=1 - beta2)
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                denominator = (mean_square / (1 - beta2**step)).sqrt_().add_(group["eps"])
-                parameter.addcdiv_(mean, denominator, value=-group["lr"] / (1 - beta1**step))
-                del denominator  # or it would live on while the next parameter's is formed
+                slot = Slot(*map(local, (parameter, parameter.grad, state["mean"], state["mean_square"])))
+                if slot.weight.numel():
+                    slots[state["step"], self._update_of(slot)].append(slot)
+            for (step, update), chosen in slots.items():
+                update(chosen, Coefficients.of(group, step))
         return loss
+
+    def _update_of(self, slot: Slot) -> Callable[[list[Slot], Coefficients], None]:
+        """Which implementation updates this parameter; each is imported where it is first needed."""
+        device = slot.weight.device.type
+        if device == "cpu":
+            from core.optim import adamw_numba
+
+            return adamw_numba.update if adamw_numba.takes(slot) else update_plain
+        if device == "cuda" and _HAS_TRITON:
+            from core.optim import adamw_triton
+
+            if adamw_triton.takes(slot):
+                self._on_cuda = self._on_cuda or adamw_triton.Update()
+                return self._on_cuda
+        return update_plain

@@ -62,3 +62,18 @@ def test_a_norm_that_is_not_finite_is_returned_as_torch_does(bad):
 def test_without_any_gradient_the_norm_is_0():
     assert float(clip_grad_norm([torch.nn.Parameter(torch.ones(3))], 1.0)) == 0.0
     assert float(clip_grad_norm([], 1.0)) == 0.0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_bits_are_those_of_one_gradient_after_the_other(dtype):
+    """What runs were trained with before norms and factors were taken of all gradients in one call."""
+    generator = torch.Generator().manual_seed(5)
+    gradients = [torch.randn(shape, generator=generator, dtype=dtype) for shape in [(17, 13), (5,), (), (1009,)]]
+    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]))
+    factor = (0.7 / (norm + 1e-6)).clamp(max=1.0)
+    parameters = [torch.nn.Parameter(torch.zeros_like(gradient)) for gradient in gradients]
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient.clone()
+    assert torch.equal(clip_grad_norm(parameters, 0.7), norm)
+    pairs = zip(parameters, gradients, strict=True)
+    assert [torch.equal(parameter.grad, gradient * factor) for parameter, gradient in pairs] == [True] * 4
