@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from core.accounting.formulas import scope
+from core.accounting.formulas import Formula, scope
 from core.accounting.operations import Operation
-from core.accounting.policies import OPTIMIZERS, PRECISIONS, choose
+from core.accounting.policies import NEWTON_SCHULZ, OPTIMIZERS, PRECISIONS, choose
 from core.accounting.table import operations
 from core.config import ModelConfig
 
@@ -49,12 +49,18 @@ class Account:
     precision: str
     optimizer: str
     checkpointing: bool
+    loss_chunk: int | None
+    accumulated: bool
     symbols: dict[str, Any] = field(repr=False)
     rows: tuple[Row, ...] = field(repr=False)
 
     def total(self, cell: str) -> int:
         """A cell summed over the model."""
         return sum(row.times * row.cells.get(cell, 0) for row in self.rows)
+
+    def _of_the_model(self, cell: str) -> int:
+        """A cell summed over the model, the optimizer's products left out."""
+        return sum(row.total(cell) for row in self.rows if row.group != "update")
 
     def shape(self, row: Row) -> tuple[int, ...]:
         """The axes of a row's result."""
@@ -78,7 +84,7 @@ class Account:
     @property
     def forward_flop(self) -> int:
         """Matrix products of a forward pass, non-causal model convention."""
-        return self.total("forward_flop")
+        return self._of_the_model("forward_flop")
 
     @property
     def training_step_flop(self) -> int:
@@ -88,7 +94,7 @@ class Account:
     @property
     def training_step_flop_causal(self) -> int:
         """The same with only those pairs of query and key that the causal mask leaves (Megatron)."""
-        return self.total("causal_forward_flop") + self.total("causal_backward_flop")
+        return self._of_the_model("causal_forward_flop") + self.total("causal_backward_flop")
 
     @property
     def training_step_flop_hardware(self) -> int:
@@ -140,6 +146,8 @@ def account(
     precision: str = "float32",
     optimizer: str = "adamw",
     checkpointing: bool = False,
+    loss_chunk: int | None = None,
+    accumulated: bool = False,
 ) -> Account:
     """What a model costs.
 
@@ -151,30 +159,66 @@ def account(
         precision: One of `PRECISIONS`.
         optimizer: One of `OPTIMIZERS`.
         checkpointing: Keep only each block's input and compute the block again in the backward.
+        loss_chunk: Tokens whose logits exist at once; all if None. The products are the same in number.
+        accumulated: Whether this is a later micro-batch of a step: all gradients exist from its start. Then
+            `batch_size` is that of the micro-batch.
 
     Raises:
         ValueError: For sizes that are not positive integers below 2^63, or names that do not exist.
     """
     seq = model.context_length if seq is None else seq
     keys = seq if keys is None else keys
-    for name, value in (("batch_size", batch_size), ("seq", seq), ("keys", keys)):
+    chunk = batch_size if loss_chunk is None else loss_chunk
+    for name, value in (("batch_size", batch_size), ("seq", seq), ("keys", keys), ("loss_chunk", chunk)):
         if type(value) is not int or not 1 <= value < 2**63:
             raise ValueError(f"{name} is {value!r}: it must be a whole number from 1 to 2^63 - 1")
     if keys < seq:
         raise ValueError(f"keys is {keys}: the last of {seq} tokens sees at least all of these")
-    if type(checkpointing) is not bool:
-        raise ValueError(f"checkpointing is {checkpointing!r}: it must be True or False")
-    symbols = scope(_sizes(model, batch_size, seq, keys) | choose("precision", precision, PRECISIONS).symbols)
+    for name, value in (("checkpointing", checkpointing), ("accumulated", accumulated)):
+        if type(value) is not bool:
+            raise ValueError(f"{name} is {value!r}: it must be True or False")
+    sizes = _sizes(model, batch_size, seq, keys)
+    tokens = sizes["B"] * sizes["T"]
+    sizes["K"] = tokens if loss_chunk is None else min(loss_chunk, tokens)
+    symbols = scope(sizes | choose("precision", precision, PRECISIONS).symbols)
     table = operations(model)
     times = [row.times(symbols) for row in table]
     counts = [row.parameters(symbols) for row in table]
     symbols["P"] = sum(number * count for number, count in zip(times, counts, strict=True))
     symbols["Pmax"] = max(counts)
+    symbols |= _orthogonalised(table, symbols) if optimizer == "muon" else {}
     update = choose("optimizer", optimizer, OPTIMIZERS).row
     rows = tuple(
         Row(row, number, row.evaluate(symbols)) for row, number in zip((*table, update), (*times, 1), strict=True)
     )
-    return Account(model, batch_size, seq, keys, precision, optimizer, checkpointing, symbols, rows)
+    return Account(
+        model=model,
+        batch_size=batch_size,
+        seq=seq,
+        keys=keys,
+        precision=precision,
+        optimizer=optimizer,
+        checkpointing=checkpointing,
+        loss_chunk=loss_chunk,
+        accumulated=accumulated,
+        symbols=symbols,
+        rows=rows,
+    )
+
+
+def _orthogonalised(table: tuple[Operation, ...], symbols: dict[str, Any]) -> dict[str, int]:
+    """The values of M, N, W and Z: what Muon moves, and what that costs."""
+    sums = {"M": 0, "N": 0, "W": 0, "Z": 0}
+    for row in table:
+        if not (row.in_block and row.matrices):
+            continue
+        count, *sides = (Formula(text)(symbols) for text in row.matrices)
+        sizes = scope({"r": min(sides), "c": max(sides)})
+        each = {name: formula(sizes) for name, formula in NEWTON_SCHULZ.items()}
+        if number := row.times(symbols) * count:
+            sums |= {name: sums[name] + number * each[name] for name in ("M", "N", "W")}
+            sums["Z"] = max(sums["Z"], each["Z"])
+    return sums
 
 
 def _sizes(model: ModelConfig, batch_size: int, seq: int, keys: int) -> dict[str, int]:

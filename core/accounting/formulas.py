@@ -11,6 +11,7 @@ SYMBOLS: dict[str, tuple[str, str]] = {
     "T": ("T", "tokens of a sequence that are computed"),
     "S": ("S", "keys that a query may find: T, or in decoding the cached positions and its own"),
     "V": ("V", "vocab_size"),
+    "K": ("K", "tokens whose logits exist at once: all of the batch, or loss_chunk"),
     "C": ("C", "context_length"),
     "d": ("d", "d_model"),
     "L": ("L", "num_layers"),
@@ -29,7 +30,10 @@ SYMBOLS: dict[str, tuple[str, str]] = {
     "dn": ("d_n", "d_nope"),
     "dr": ("d_r", "d_rope"),
     "P": ("P", "parameters in all"),
-    "Pmax": (r"P_{\max}", "parameters of the largest row"),
+    "M": ("M", "parameters of the blocks' matrices, which Muon moves"),
+    "N": ("N", "FLOP of Muon's Newton-Schulz iterations"),
+    "W": ("W", "numbers that these read and write"),
+    "Z": ("Z", "numbers that they hold at once, for the largest matrix"),
     "s": ("s", "bytes of a stored number: a weight, the residual stream, a statistic"),
     "c": ("c", "bytes of a number in a matrix product"),
     "q": ("q", "bytes kept of a number that was cast for a product: c, or 0 where nothing is cast"),
@@ -49,6 +53,8 @@ class Formula:
     """
 
     text: str
+    also: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    """Further names it may use."""
     code: CodeType = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -57,7 +63,7 @@ class Formula:
         except SyntaxError:
             raise ValueError(f"{self.text!r} is no expression") from None
         for node in ast.walk(tree):
-            if isinstance(node, ast.Name) and node.id not in SYMBOLS and node.id not in ("max", "min"):
+            if isinstance(node, ast.Name) and node.id not in (*SYMBOLS, *self.also, "max", "min"):
                 raise ValueError(f"{self.text!r}: {node.id!r} is no symbol; there are {', '.join(SYMBOLS)}")
             fraction = isinstance(node, ast.Constant) and type(node.value) is not int
             call = isinstance(node, ast.Call) and ast.unparse(node.func) not in ("max", "min")

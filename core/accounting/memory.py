@@ -58,7 +58,7 @@ def walk(costs: Account, layers: Iterable[int] | None = None) -> Iterator[Moment
         yield from parts.forward(parts.block(layer), parts.saved_before(layer), layer)
     before_end = parts.saved_before(num_layers)
     yield from parts.forward(parts.end, before_end, None)
-    yield from parts.backward(parts.end, before_end, 0, None)
+    yield from parts.backward(parts.end, before_end, parts.gradients_before, None)
     for layer in reversed(chosen):
         before, gradients = parts.saved_before(layer), parts.gradients_after(layer)
         if costs.checkpointing:
@@ -97,6 +97,7 @@ class _Parts:
 
     def __init__(self, costs: Account) -> None:
         self.costs = costs
+        self.gradients_before = costs.parameter_bytes if costs.accumulated else 0
         self.start = [row for row in costs.rows if row.group == "embedding"]
         self.end = [row for row in costs.rows if row.group == "output"]
         in_block = [row for row in costs.rows if row.operation.in_block]
@@ -124,11 +125,11 @@ class _Parts:
         return start + sum(count * saved for count, saved in zip(self._counts(layer), self._saved, strict=True))
 
     def gradients_after(self, layer: int) -> int:
-        """Bytes of the gradients of all that comes after a layer."""
+        """Bytes of the gradients that exist once the backward has been through all that comes after a layer."""
         whole, done = self._counts(self.costs.model.num_layers), self._counts(layer + 1)
-        return sum(self._gradient(row) for row in self.end) + sum(
-            (count - before) * gradients for count, before, gradients in zip(whole, done, self._gradients, strict=True)
-        )
+        blocks = zip(whole, done, self._gradients, strict=True)
+        in_blocks = sum((count - before) * gradients for count, before, gradients in blocks)
+        return self.gradients_before + sum(self._gradient(row) for row in self.end) + in_blocks
 
     def _counts(self, layer: int) -> tuple[int, int]:
         """How many of the layers before this one are dense, and how many are mixtures."""
@@ -136,10 +137,12 @@ class _Parts:
         return dense, layer - dense
 
     def _gradient(self, row: Row) -> int:
+        """Bytes that a row's backward leaves behind; a gradient that is added to an earlier one leaves none."""
         symbols = self.costs.symbols
-        # A tied head has no parameters of its own, yet its backward makes a gradient of the whole table.
+        # A tied head has no parameters of its own, yet its gradient of the whole table waits for the embedding's.
         tied = symbols["V"] * symbols["d"] if row.name == "lm_head (tied)" else 0
-        return symbols["s"] * (row.once("parameters") + tied)
+        own = 0 if self.costs.accumulated else row.once("parameters")
+        return symbols["s"] * (own + tied)
 
     def forward(self, rows: list[Row], saved: int, layer: int | None) -> Iterator[Moment]:
         """The moments of a forward through these rows."""
@@ -147,11 +150,13 @@ class _Parts:
             # Without autograd nothing outlives its use: what the row works on, and the block's input.
             for row in rows:
                 own = row.once("saved_bytes") + row.once("forward_live_bytes")
-                yield self.moment("forward", row.name, layer, 0, saved + self.costs.block_input_bytes, own)
+                yield self.moment(
+                    "forward", row.name, layer, self.gradients_before, saved + self.costs.block_input_bytes, own
+                )
             return
         for row in rows:
             saved += row.once("saved_bytes")
-            yield self.moment("forward", row.name, layer, 0, saved, row.once("forward_live_bytes"))
+            yield self.moment("forward", row.name, layer, self.gradients_before, saved, row.once("forward_live_bytes"))
 
     def recompute(self, rows: list[Row], saved: int, gradients: int, layer: int) -> Iterator[Moment]:
         """The moments of a checkpointed block's second forward, while the gradient of its result waits.

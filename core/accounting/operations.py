@@ -73,6 +73,8 @@ class Operation:
     backward_live_bytes: Formula = ZERO
     """The most that lives besides in its backward: the same, and the gradients of later rows' parameters."""
     note: str = ""
+    matrices: tuple[str, str, str] | None = None
+    """How many matrices it holds, and of each the outputs and inputs."""
     applies: Callable[[ModelConfig], bool] = lambda model: True
     """Whether a model has this row."""
     axes: tuple[Formula, ...] = dataclasses.field(init=False, repr=False, compare=False)

@@ -57,11 +57,14 @@ class Optimizer:
     row: Operation
 
 
-def _optimizer(state: str, temporary: str, flop: str, ideal: str, eager: str, note: str) -> Optimizer:
+def _optimizer(
+    state: str, temporary: str, flop: str, ideal: str, eager: str, note: str, products: str = "0"
+) -> Optimizer:
     row = Operation(
         name="optimizer",
         group="update",
         times="1",
+        forward_flop=products,
         elementwise_flop=flop,
         forward_ideal_bytes=ideal,
         forward_eager_bytes=eager,
@@ -70,10 +73,27 @@ def _optimizer(state: str, temporary: str, flop: str, ideal: str, eager: str, no
     return Optimizer(state_bytes=Formula(state), temporary_bytes=Formula(temporary), row=row)
 
 
+NEWTON_SCHULZ = {
+    "M": Formula("r*c", also=("r", "c")),
+    "N": Formula("5*(4*r*r*c + 2*r*r*r)", also=("r", "c")),
+    "W": Formula("5*(5*r*c + 6*r*r)", also=("r", "c")),
+    "Z": Formula("2*r*c + r*r", also=("r", "c")),
+}
+"""Of one matrix whose sides are r <= c: its numbers, and of five iterations A = X X^T, B = b A + c A A, X = a X + B X
+the FLOP, the numbers moved, and the most that live at once (X, the next X, and A)."""
 OPTIMIZERS: dict[str, Optimizer] = {
-    "adamw": _optimizer("2*s*P", "s*Pmax", "14*P", "7*s*P", "21*s*P", "ours: one parameter after the other"),
+    "adamw": _optimizer("2*s*P", "0", "14*P", "7*s*P", "7*s*P", "ours: one compiled loop, nothing besides"),
     "adamw-foreach": _optimizer("2*s*P", "s*P", "14*P", "7*s*P", "21*s*P", "torch's foreach: one temporary of all"),
     "adamw-fused": _optimizer("2*s*P", "0", "14*P", "7*s*P", "7*s*P", "torch's fused: one kernel, nothing besides"),
+    "muon": _optimizer(
+        "s*(2*P - M)",
+        "s*Z",
+        "4*M + 14*(P - M)",
+        "s*(7*P - 2*M)",
+        "s*(7*P + 9*M + W)",
+        "Muon for the blocks' matrices, AdamW for the rest; five Newton-Schulz iterations",
+        products="N",
+    ),
     "sgd-momentum": _optimizer("s*P", "0", "4*P", "5*s*P", "8*s*P", "gradient and one mean"),
     "sgd": _optimizer("0", "0", "2*P", "3*s*P", "3*s*P", "the gradient alone"),
 }

@@ -62,6 +62,8 @@ def workload(costs: Account) -> dict[str, Any]:
         "precision": costs.precision,
         "optimizer": costs.optimizer,
         "checkpointing": costs.checkpointing,
+        "loss_chunk": costs.loss_chunk,
+        "accumulated": costs.accumulated,
     }
 
 

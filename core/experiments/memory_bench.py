@@ -54,8 +54,13 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "float64": ("in between", {}, {"precision": "float64"}),
     "foreach": ("optimizer", {}, {"optimizer": "adamw-foreach"}),
     "fused": ("optimizer", {}, {"optimizer": "adamw-fused"}),
+    "Muon": ("optimizer", {}, {"optimizer": "muon"}),
     "SGD": ("optimizer", {}, {"optimizer": "sgd"}),
     "SGD, momentum": ("optimizer", {}, {"optimizer": "sgd-momentum"}),
+    "chunked loss": ("logits", {}, {"loss_chunk": 64}),
+    "chunked loss, autocast": ("logits", {}, {"loss_chunk": 64, "precision": "bfloat16-autocast"}),
+    "later micro-batch": ("in between", {}, {"accumulated": True}),
+    "later micro-batch, tied": ("logits", {"tie_embeddings": True}, {"accumulated": True, "loss_chunk": 64}),
     "checkpointing": ("activations", {}, {"checkpointing": True}),
     "checkpointing, written out": ("activations", {"attention": "written_out"}, {"checkpointing": True}),
     "checkpointing, autocast": ("feed-forward", {}, {"checkpointing": True, "precision": "bfloat16-autocast"}),
@@ -71,7 +76,7 @@ class MemoryCase:
     model: ModelConfig
     batch_size: int
     workload: dict[str, Any] = field(default_factory=dict)
-    """`precision`, `optimizer` and `checkpointing`, where they are not the usual."""
+    """Arguments of `account` that are not the usual: of precision, optimizer, checkpointing, chunk, accumulation."""
 
 
 def memory_cases(quick: bool = False) -> list[MemoryCase]:
@@ -101,8 +106,11 @@ def memory_row(case: MemoryCase, bench_id: str, device: str = "cpu", git_commit:
     """Predict and measure one case."""
     costs = account(case.model, batch_size=case.batch_size, **case.workload)
     predicted = peak(costs)
-    measured = measure_peak(case.model, case.batch_size, device=device, **case.workload)
-    without_optimizer = {name: value for name, value in case.workload.items() if name != "optimizer"}
+    how = {name: value for name, value in case.workload.items() if name != "accumulated"}
+    measured = measure_peak(
+        case.model, case.batch_size, device=device, micro_batches=2 if costs.accumulated else 1, **how
+    )
+    without_optimizer = {name: value for name, value in how.items() if name != "optimizer"}
     return MemoryRow(
         bench_id=bench_id,
         device=device,

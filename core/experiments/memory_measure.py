@@ -13,23 +13,25 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.checkpoint import checkpoint
 
 from core.accounting.policies import choose
-from core.config import ModelConfig
+from core.config import ModelConfig, OptimizerConfig
 from core.config.checks import require
-from core.model import functional
+from core.model.linear_cross_entropy import linear_cross_entropy
 from core.model.transformer import Transformer
 from core.optim.adamw import AdamW
 from core.optim.clipping import clip_grad_norm
+from core.optim.groups import build_optimizers
 
 WARM_UP_STEPS = 2
 """The first makes the optimizer's state, and einx and torch fill their caches."""
 WEIGHT_DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16-autocast": torch.float32}
 """The precisions of `core.accounting` that are measured."""
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adamw": AdamW,
-    "adamw-foreach": functools.partial(torch.optim.AdamW, foreach=True),
-    "adamw-fused": functools.partial(torch.optim.AdamW, fused=True),
-    "sgd-momentum": functools.partial(torch.optim.SGD, lr=1e-3, momentum=0.9),
-    "sgd": functools.partial(torch.optim.SGD, lr=1e-3),
+OPTIMIZERS: dict[str, Callable[[Transformer], list[torch.optim.Optimizer]]] = {
+    "adamw": lambda model: [AdamW(model.parameters())],
+    "adamw-foreach": lambda model: [torch.optim.AdamW(model.parameters(), foreach=True)],
+    "adamw-fused": lambda model: [torch.optim.AdamW(model.parameters(), fused=True)],
+    "muon": lambda model: build_optimizers(model, OptimizerConfig(kind="muon")),
+    "sgd-momentum": lambda model: [torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)],
+    "sgd": lambda model: [torch.optim.SGD(model.parameters(), lr=1e-3)],
 }
 """By their names in `core.accounting`."""
 
@@ -41,6 +43,8 @@ class PeakMeasurement:
     peak_bytes: int
     """Everything: parameters, optimizer state, inputs and targets, and what the step allocated besides."""
     parameter_bytes: int
+    buffer_bytes: int
+    """Of the table of rotary angles."""
     optimizer_bytes: int
     input_bytes: int
     """Of inputs and targets."""
@@ -60,6 +64,8 @@ def measure_peak(
     optimizer: str = "adamw",
     checkpointing: bool = False,
     device: str = "cpu",
+    loss_chunk: int | None = None,
+    micro_batches: int = 1,
 ) -> PeakMeasurement:
     """Measure the peak of one training step after a warm-up: forward, backward, clipping, update.
 
@@ -74,6 +80,8 @@ def measure_peak(
         optimizer: One of `OPTIMIZERS`.
         checkpointing: Keep only each block's input and compute the block again in the backward.
         device: `cpu`, or one of CUDA's.
+        loss_chunk: Tokens whose logits exist at once; all if None.
+        micro_batches: How many of these batches a step adds the gradients of.
 
     Raises:
         ValueError: For what does not exist or `core.model` does not build, or a device without a record.
@@ -82,24 +90,29 @@ def measure_peak(
     on_cuda = torch.device(device).type == "cuda"
     make_optimizer = choose("optimizer", optimizer, OPTIMIZERS)
     before = torch.cuda.memory_allocated(device) if on_cuda else 0
-    training = _Training(model_config, batch_size, seq, precision, checkpointing, device)
-    chosen = make_optimizer(training.model.parameters())
+    training = _Training(model_config, batch_size, seq, precision, checkpointing, device, loss_chunk)
+    chosen = make_optimizer(training.model)
     for _ in range(WARM_UP_STEPS):
-        training.step(chosen)
-    chosen.zero_grad(set_to_none=True)
+        training.step(chosen, micro_batches)
+    training.model.zero_grad(set_to_none=True)
     parts = {
+        "buffer_bytes": sum(buffer.nbytes for buffer in training.model.buffers()),
         "parameter_bytes": sum(parameter.nbytes for parameter in training.model.parameters()),
         "optimizer_bytes": sum(
-            value.nbytes for state in chosen.state.values() for value in state.values() if isinstance(value, Tensor)
+            value.nbytes
+            for each in chosen
+            for state in each.state.values()
+            for value in state.values()
+            if isinstance(value, Tensor)
         ),
         "input_bytes": training.inputs.nbytes + training.targets.nbytes,
     }
     if on_cuda:
         torch.cuda.reset_peak_memory_stats(device)
-        training.step(chosen)
+        training.step(chosen, micro_batches)
         peak_bytes = torch.cuda.max_memory_allocated(device) - before
     else:
-        peak_bytes = sum(parts.values()) + allocated_peak_bytes(lambda: training.step(chosen))
+        peak_bytes = sum(parts.values()) + allocated_peak_bytes(lambda: training.step(chosen, micro_batches))
     return PeakMeasurement(peak_bytes=peak_bytes, **parts)
 
 
@@ -110,9 +123,10 @@ def measure_saved(
     precision: str = "float32",
     checkpointing: bool = False,
     device: str = "cpu",
+    loss_chunk: int | None = None,
 ) -> int:
     """Bytes that one forward with its loss keeps for the backward, parameters left out; arguments as above."""
-    training = _Training(model_config, batch_size, seq, precision, checkpointing, device, hooks_see=True)
+    training = _Training(model_config, batch_size, seq, precision, checkpointing, device, loss_chunk, hooks_see=True)
     return kept_bytes(training.loss, training.model.parameters())
 
 
@@ -158,6 +172,7 @@ class _Training:
         precision: str,
         checkpointing: bool,
         device: str,
+        loss_chunk: int | None,
         hooks_see: bool = False,
     ) -> None:
         dtype = choose("precision", precision, WEIGHT_DTYPES)
@@ -168,29 +183,29 @@ class _Training:
             torch.device(device).type, torch.bfloat16, enabled=precision == "bfloat16-autocast"
         )
         self.model = Transformer(config).to(device=device, dtype=dtype)
-        if checkpointing:
+        self.loss_chunk = loss_chunk
+        self.model.activation_checkpointing = checkpointing and not hooks_see
+        if checkpointing and hooks_see:
             for block in self.model.blocks:
-                block.forward = functools.partial(_checkpointed, block.forward, hooks_see)
+                block.forward = functools.partial(_checkpointed, block.forward)
         ids = torch.randint(config.vocab_size, (2, batch_size, seq), generator=torch.Generator().manual_seed(0))
         self.inputs, self.targets = (half.to(device, copy=True) for half in ids)
 
     def loss(self) -> Tensor:
         with self.autocast:
-            return functional.cross_entropy(self.model(self.inputs), self.targets).mean()
+            hidden, weight = self.model.hidden(self.inputs), self.model.lm_head.weight
+            return linear_cross_entropy(hidden, weight, self.targets, chunk=self.loss_chunk)[0]
 
-    def step(self, optimizer: torch.optim.Optimizer) -> None:
+    def step(self, optimizers: list[torch.optim.Optimizer], micro_batches: int = 1) -> None:
         """What `core.training.loop` does in a step."""
-        optimizer.zero_grad(set_to_none=True)
-        self.loss().backward()
+        self.model.zero_grad(set_to_none=True)
+        for _ in range(micro_batches):
+            self.loss().backward()
         clip_grad_norm(self.model.parameters(), 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
 
 
-def _checkpointed(forward: Callable, hooks_see: bool, x: Tensor, angles: tuple[Tensor, Tensor] | None) -> Tensor:
-    """A block's forward whose inner results are dropped, and computed again in the backward."""
-
-    def run(x: Tensor, *angles: Tensor) -> Tensor:
-        return forward(x, angles or None)
-
-    # The reentrant kind keeps the same tensors where hooks see them; the other holds less in the backward.
-    return checkpoint(run, x, *(angles or ()), use_reentrant=hooks_see, preserve_rng_state=False)
+def _checkpointed(forward: Callable, x: Tensor, angles: Tensor | None) -> Tensor:
+    """A block's forward by the reentrant checkpoint: hooks see the tensors that it keeps, which both kinds keep."""
+    return checkpoint(forward, x, angles, use_reentrant=True, preserve_rng_state=False)

@@ -4,11 +4,8 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from core.config import ModelConfig
-from core.model import functional
+from core.model import eager, functional
 from core.model.layers import Linear
-
-RotaryAngles = tuple[Tensor, Tensor]
-"""Cosines and sines, each `seq pair`, from `functional.rotary_angles`."""
 
 
 class CausalSelfAttention(nn.Module):
@@ -31,24 +28,24 @@ class CausalSelfAttention(nn.Module):
         self.v_proj = Linear(config.d_model, key_width)
         self.o_proj = Linear(query_width, config.d_model)
 
-    def forward(self, x: Tensor, angles: RotaryAngles | None) -> Tensor:
+    def forward(self, x: Tensor, angles: Tensor | None) -> Tensor:
         """Attend within each sequence.
 
         Args:
             x: `batch seq d_model`.
-            angles: Of the positions of x; None leaves queries and keys without positions.
+            angles: Of the positions of x, `seq pair 2` (cosine, sine); None leaves queries and keys without positions.
 
         Returns:
             `batch seq d_model`.
         """
-        # batch seq (head d_head) -> batch head seq d_head and back. In plain torch: einx traces every new shape anew,
-        # 11 ms each, and in generation every length is new (24 ms a token with it, 2 ms without).
+        # batch seq (head d_head) -> batch seq head d_head. In plain torch: einx traces every new shape anew, 11 ms
+        # each, and in generation every length is new (24 ms a token with it, 2 ms without).
         query, key, value = (
-            projection(x).unflatten(-1, (-1, self.d_head)).transpose(-3, -2)
-            for projection in (self.q_proj, self.k_proj, self.v_proj)
+            projection(x).unflatten(-1, (-1, self.d_head)) for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
         if angles is not None:
-            query, key = functional.apply_rotary(query, *angles), functional.apply_rotary(key, *angles)
+            query, key = eager.apply_rotary(query, angles), eager.apply_rotary(key, angles)
+        query, key, value = (heads.transpose(-3, -2) for heads in (query, key, value))
         group = query.shape[-3] // key.shape[-3]
         if self.written_out:
             if group > 1:

@@ -1,6 +1,7 @@
 """The mathematics of the model as functions of tensors: no parameters, no state.
 
-Statistics (norms, softmax, log-sum-exp) are taken in at least float32 whatever the input's type.
+Statistics (norms, softmax, log-sum-exp) are taken in at least float32 whatever the input's type. The
+model goes through twins of some of these (`eager`, `linear_cross_entropy`) that move and keep fewer bytes.
 """
 
 import math
@@ -10,7 +11,8 @@ import torch
 from torch import Tensor
 
 
-def _at_least_float32(x: Tensor) -> Tensor:
+def at_least_float32(x: Tensor) -> Tensor:
+    """Convert to the type in which statistics are taken: float32, or float64 if it is that already."""
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
@@ -57,7 +59,7 @@ def rms_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:
     Reference:
         Zhang & Sennrich (2019), eq. 4, arXiv:1910.07467. Their g is our `gain`.
     """
-    wide = _at_least_float32(x)
+    wide = at_least_float32(x)
     inverse_rms = torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + eps)
     return (wide * inverse_rms * gain).to(x.dtype)
 
@@ -113,7 +115,7 @@ def rotary_angles(positions: Tensor, d_head: int, theta: float, dtype: torch.dty
         Su et al. (2021), section 3.2.2, arXiv:2104.09864. Their theta_i is our theta^(-2 pair / d_head).
     """
     # Formed on the CPU: MPS has no float64.
-    pair = torch.arange(d_head // 2, dtype=torch.float64)
+    pair = torch.arange(d_head // 2, dtype=torch.float64, device="cpu")
     frequency = theta ** (-2 * pair / d_head)
     angle = positions.to(device="cpu", dtype=torch.float64)[:, None] * frequency
     return angle.cos().to(positions.device, dtype), angle.sin().to(positions.device, dtype)
@@ -127,15 +129,15 @@ def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     Query-key products then depend on positions only through their difference.
 
     Args:
-        x: Queries or keys, `... seq d_head`.
+        x: Queries or keys, `... seq d_head`, or with further axes that those of the angles broadcast to.
         cos: `seq pair`, from `rotary_angles`.
         sin: `seq pair`.
 
     Returns:
-        `... seq d_head`.
+        `... seq d_head`, in the dtype of `x`.
     """
     first, second = x.unflatten(-1, (-1, 2)).unbind(-1)
-    return torch.stack((first * cos - second * sin, first * sin + second * cos), dim=-1).flatten(-2)
+    return torch.stack((first * cos - second * sin, first * sin + second * cos), dim=-1).flatten(-2).to(x.dtype)
 
 
 def softmax(x: Tensor) -> Tensor:
@@ -147,7 +149,7 @@ def softmax(x: Tensor) -> Tensor:
     Returns:
         `... key`, in the dtype of `x`.
     """
-    wide = _at_least_float32(x)
+    wide = at_least_float32(x)
     # The shift changes nothing, so no gradient goes through it: without `detach` autograd would keep `wide` for it.
     exponential = torch.exp(wide - wide.detach().amax(dim=-1, keepdim=True))
     return (exponential / exponential.sum(dim=-1, keepdim=True)).to(x.dtype)
@@ -201,7 +203,7 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     Returns:
         `...`, one loss per target in at least float32 (take `.mean()` for training).
     """
-    wide = _at_least_float32(logits)
+    wide = at_least_float32(logits)
     shifted = wide - wide.detach().amax(dim=-1, keepdim=True)  # as in softmax: no gradient goes through the shift
     log_normaliser = shifted.exp().sum(dim=-1).log()
     return log_normaliser - shifted.gather(-1, targets[..., None]).squeeze(-1)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from core.model import functional
+from core.model import eager, functional
 
 
 def drawn_at_start(*shape: int, std: float, bound: float) -> nn.Parameter:
@@ -82,7 +82,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`... d_model -> ... d_model`."""
-        return functional.rms_norm(x, self.gain, self.eps)
+        return eager.rms_norm(x, self.gain, self.eps)
 
 
 class Identity(nn.Module):
@@ -104,7 +104,7 @@ class SwiGLUFeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`... d_model -> ... d_model`."""
-        return self.down_proj(functional.swiglu(self.gate_proj(x), self.up_proj(x)))
+        return self.down_proj(eager.swiglu(self.gate_proj(x), self.up_proj(x)))
 
 
 class UngatedFeedForward(nn.Module):

@@ -1,12 +1,16 @@
 """The language model: embedding, blocks, final norm, output head."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from core.config import ModelConfig
 from core.model import functional
-from core.model.attention import CausalSelfAttention, RotaryAngles
+from core.model.attention import CausalSelfAttention
 from core.model.layers import Embedding, Identity, Linear, RMSNorm, feed_forward, initialise
+from core.model.linear_cross_entropy import linear_cross_entropy
 
 NOT_BUILT = {
     "feed_forward": ("gelu",),
@@ -49,7 +53,7 @@ class TransformerBlock(nn.Module):
         self.feed_forward_norm = _norm(config)
         self.feed_forward = feed_forward(config.feed_forward, config.d_model, config.d_ff)
 
-    def forward(self, x: Tensor, angles: RotaryAngles | None) -> Tensor:
+    def forward(self, x: Tensor, angles: Tensor | None) -> Tensor:
         """`batch seq d_model -> batch seq d_model`."""
         if self.post_norm:
             x = self.attention_norm(x + self.attention(x, angles))
@@ -73,6 +77,8 @@ class Transformer(nn.Module):
         super().__init__()
         check_buildable(config)
         self.config = config
+        self.activation_checkpointing = False
+        """In training keep only each block's input and compute the block again in the backward: equal to the bit."""
         self.embedding = Embedding(config.vocab_size, config.d_model)
         self.blocks = nn.ModuleList(TransformerBlock(config) for _ in range(config.num_layers))
         self.final_norm = _norm(config) if config.norm_placement == "pre" else Identity()
@@ -81,25 +87,55 @@ class Transformer(nn.Module):
             # As the head, not as the embedding: unit-variance rows would start the logits d_model times too wide.
             self.embedding.weight = self.lm_head.weight
         initialise(self, torch.Generator().manual_seed(seed))
+        self.register_buffer("rotary_table", None, persistent=False)
+        self._form_rotary_table(config.context_length)
+
+    def _form_rotary_table(self, length: int) -> None:
+        """Cosines and sines of the first positions, `seq pair 2`: formed once, not in every step."""
+        if self.config.positions == "rope":
+            weight, config = self.embedding.weight, self.config
+            positions = torch.arange(length, device="cpu")
+            angles = functional.rotary_angles(positions, config.d_head, config.rope_theta, weight.dtype)
+            self.rotary_table = torch.stack(angles, dim=-1).to(weight.device)
+
+    def _apply(self, function: Callable[[Tensor], Tensor], recurse: bool = True) -> "Transformer":
+        # What `to`, `double`, `cuda` ... go through. A converted table would keep the rounding of its former type.
+        super()._apply(function, recurse)
+        if self.rotary_table is not None:
+            self._form_rotary_table(len(self.rotary_table))
+        return self
 
     def hidden(self, ids: Tensor) -> Tensor:
         """The residual stream after the final norm: what the head reads.
 
         Args:
-            ids: `batch seq`; any length, the rotary angles are made for it.
+            ids: `batch seq`; any length, the table of rotary angles grows with it.
 
         Returns:
             `batch seq d_model`.
         """
-        x = self.embedding(ids)
-        angles = None
-        if self.config.positions == "rope":
-            positions = torch.arange(ids.shape[-1], device=ids.device)
-            angles = functional.rotary_angles(positions, self.config.d_head, self.config.rope_theta, x.dtype)
+        x, angles = self.embedding(ids), None
+        if self.rotary_table is not None:
+            if ids.shape[-1] > len(self.rotary_table):
+                self._form_rotary_table(ids.shape[-1])
+            angles = self.rotary_table[: ids.shape[-1]]
+        again = self.activation_checkpointing and self.training and torch.is_grad_enabled()
         for block in self.blocks:
-            x = block(x, angles)
+            # No random numbers are drawn in a block, so none need be kept.
+            x = (
+                checkpoint(block, x, angles, use_reentrant=False, preserve_rng_state=False)
+                if again
+                else block(x, angles)
+            )
         return self.final_norm(x)
 
-    def forward(self, ids: Tensor) -> Tensor:
-        """`batch seq -> batch seq vocab`."""
-        return self.lm_head(self.hidden(ids))
+    def forward(
+        self, ids: Tensor, targets: Tensor | None = None, *, chunk: int | None = None, z_loss: float = 0.0
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Logits, `batch seq -> batch seq vocab`; with targets, what `linear_cross_entropy` makes of them instead.
+
+        One method for both, because what is wrapped around a model for training on several devices acts on this call.
+        """
+        if targets is None:
+            return self.lm_head(self.hidden(ids))
+        return linear_cross_entropy(self.hidden(ids), self.lm_head.weight, targets, chunk=chunk, z_loss=z_loss)

@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from core.accounting import account
 from core.config import ModelConfig
-from core.model import functional
+from core.model.linear_cross_entropy import linear_cross_entropy
 from core.model.transformer import Transformer
 
 BATCH = 2
@@ -40,9 +40,11 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
     return ids, ids.flip(0).clone()
 
 
-def training_loss(model: Transformer, ids: torch.Tensor, targets: torch.Tensor, autocast: bool = False) -> torch.Tensor:
+def training_loss(
+    model: Transformer, ids: torch.Tensor, targets: torch.Tensor, autocast: bool = False, chunk: int | None = None
+) -> torch.Tensor:
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        return functional.cross_entropy(model(ids), targets).mean()
+        return linear_cross_entropy(model.hidden(ids), model.lm_head.weight, targets, chunk=chunk)[0]
 
 
 def costs_of(model: ModelConfig, precision: str = "float32", **workload):
@@ -56,7 +58,7 @@ class MovedBytes(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.forward = self.backward = 0
+        self.bytes = 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
@@ -70,11 +72,11 @@ class MovedBytes(TorchDispatchMode):
         )
         if name in self.LOOKUPS:
             read = [*read[1:], *written]
-        elif name == "aten.new_zeros.default":
+        elif name == "aten.scatter_.src":
+            read, written = read[1:], read[2:]
+        elif name in ("aten.new_zeros.default", "aten.new_ones.default"):
             read = []
-        moved = sum(tensor.nbytes for tensor in [*read, *written])
-        if torch._C._current_autograd_node() is None:
-            self.forward += moved
-        else:
-            self.backward += moved
+        elif name == "aten.empty_like.default":
+            return result
+        self.bytes += sum(tensor.nbytes for tensor in [*read, *written])
         return result

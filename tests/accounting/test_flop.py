@@ -5,6 +5,7 @@ from grid import BATCH, batch, costs_of, label, training_loss, variants
 from torch.utils.flop_counter import FlopCounterMode
 
 from core.accounting import account, forward_flop, training_step_flop
+from core.model import functional
 from core.model.transformer import Transformer
 from core.presets import PRESETS, preset
 
@@ -15,12 +16,19 @@ GPT2 = {"small": 291_648_307_200, "medium": 826_951_073_792, "large": 1_774_570_
 def test_flop_are_those_torch_counts(model):
     built, costs = Transformer(model), costs_of(model)
     with FlopCounterMode(display=False) as forward:
-        loss = training_loss(built, *batch())
+        inputs, targets = batch()
+        loss = functional.cross_entropy(built(inputs), targets).mean()
     with FlopCounterMode(display=False) as backward:
         loss.backward()
     assert costs.forward_flop == forward.get_total_flops()
     assert costs.total("backward_flop") == backward.get_total_flops()
     assert costs.training_step_flop == forward.get_total_flops() + backward.get_total_flops()
+    for chunk in (None, 5):
+        with FlopCounterMode(display=False) as step:
+            training_loss(built, *batch(), chunk=chunk).backward()
+        assert (
+            step.get_total_flops() == costs_of(model, loss_chunk=chunk).training_step_flop == costs.training_step_flop
+        )
 
 
 def test_implementations_of_attention_do_the_same_work():

@@ -12,6 +12,7 @@ from core.accounting.operations import CELLS, Operation
 
 ALL = {getattr(row, cell).text for row in OPERATIONS for cell in CELLS}
 ALL |= {formula.text for choice in OPTIMIZERS.values() for formula in (choice.state_bytes, choice.temporary_bytes)}
+ALL |= {getattr(choice.row, cell).text for choice in OPTIMIZERS.values() for cell in CELLS}
 ALL |= {formula.text for formula in (*KV_CACHE_BYTES_PER_TOKEN.values(), *TEXTBOOK_ACTIVATION_BYTES.values())}
 ALL |= {TEXTBOOK_STATE_BYTES.text, *(axis.text for row in OPERATIONS for axis in row.axes)}
 
@@ -39,7 +40,7 @@ def test_evaluated_and_set(text, value, latex):
 
 @pytest.mark.parametrize(
     "text",
-    ["B*W", "B*2.5", "B**2", "B/2", "__import__('os')", "B.real", "[B]", "B if T else d", "abs(B)", "B(T)", "2*"],
+    ["B*w", "B*2.5", "B**2", "B/2", "__import__('os')", "B.real", "[B]", "B if T else d", "abs(B)", "B(T)", "2*"],
 )
 def test_anything_else_is_refused(text):
     with pytest.raises(ValueError, match=re.escape(text.split("(")[0][:3])):

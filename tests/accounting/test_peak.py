@@ -27,12 +27,21 @@ STEPS = {
         "backward, softmax of layer 2",
     ),
     "hidden layer": (model(53, 61, 62, 2, 31, 1009), 3, {}, "backward, activation of layer 2"),
-    "optimizer": (model(211, 7, 134, 2, 67, 499), 2, {}, "update, optimizer"),
+    "optimizer": (model(211, 7, 134, 2, 67, 499), 2, {"optimizer": "adamw-foreach"}, "update, optimizer"),
+    "muon": (model(53, 7, 134, 2, 67, 499), 2, {"optimizer": "muon"}, "update, optimizer"),
+    "chunked loss": (model(997, 83, 62, 2, 31, 127), 3, {"loss_chunk": 17}, "forward, loss"),
+    "chunked loss, autocast": (
+        model(1999, 31, 62, 1, 31, 67),
+        7,
+        {"loss_chunk": 31, "precision": "bfloat16-autocast"},
+        "forward, loss",
+    ),
+    "short chunks": (model(1999, 31, 62, 1, 31, 67), 7, {"loss_chunk": 101}, "forward, loss"),
     "in between, first layer": (
         model(53, 29, 118, 5, 59, 499),
         2,
         {"optimizer": "adamw-fused"},
-        "backward, activation of layer 1",
+        "backward, gate_proj of layer 1",
     ),
     "in between, first weights": (
         model(53, 13, 118, 5, 59, 499),
@@ -79,7 +88,7 @@ def test_the_peak_is_what_the_allocator_sees(name):
 
 
 CHECKPOINTED = {
-    "logits": (model(997, 83, 62, 3, 31, 127), {}, "forward, loss"),
+    "logits": (model(1999, 83, 62, 3, 31, 127), {}, "forward, loss"),
     "hidden layer": (model(53, 61, 62, 7, 31, 1009), {}, "backward, activation of layer 1"),
     "softmax": (model(53, 127, 62, 3, 31, 67, attention="written_out"), {}, "backward, softmax of layer 1"),
     "autocast": (model(53, 61, 62, 5, 31, 499), {"precision": "bfloat16-autocast"}, "backward, activation of layer 1"),
@@ -94,6 +103,28 @@ def test_the_peak_with_checkpointing(name):
     assert str(peak(costs)) == moment
     assert peak(costs).total == pytest.approx(measured.peak_bytes, rel=TOLERANCE)
     assert peak(costs).total < peak(account(config, batch_size=2, **workload)).total
+
+
+ACCUMULATED = {
+    "logits": (model(997, 83, 62, 2, 31, 127), {}),
+    "hidden layer": (model(53, 61, 62, 3, 31, 1009), {}),
+    "weights": (model(53, 13, 118, 5, 59, 499), {"optimizer": "sgd"}),
+    "tied": (model(3001, 5, 62, 2, 31, 67, tie_embeddings=True), {"optimizer": "sgd"}),
+    "tied, hidden layer": (model(499, 61, 62, 3, 31, 1009, tie_embeddings=True), {"optimizer": "sgd"}),
+    "autocast": (model(997, 83, 62, 2, 31, 127), {"precision": "bfloat16-autocast"}),
+    "checkpointing": (model(53, 61, 62, 3, 31, 1009), {"checkpointing": True, "loss_chunk": 17}),
+}
+
+
+@pytest.mark.parametrize("name", ACCUMULATED)
+def test_the_peak_with_micro_batches(name):
+    config, workload = ACCUMULATED[name]
+    once, later = (peak(account(config, batch_size=2, accumulated=choice, **workload)) for choice in (False, True))
+    measured = [measure_peak(config, 2, micro_batches=count, **workload).peak_bytes for count in (1, 2, 3)]
+    assert once.total == pytest.approx(measured[0], rel=TOLERANCE)
+    assert later.total == pytest.approx(measured[1], rel=TOLERANCE)
+    assert later.total > once.total
+    assert measured[2] == measured[1]
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

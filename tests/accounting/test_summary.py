@@ -36,6 +36,8 @@ WORKLOADS = {
         "precision": "bfloat16-autocast",
         "optimizer": "adamw-foreach",
         "checkpointing": True,
+        "loss_chunk": 7,
+        "accumulated": True,
     },
 }
 
@@ -48,6 +50,8 @@ def test_numbers_by_hand():
         "precision": "float32",
         "optimizer": "adamw",
         "checkpointing": False,
+        "loss_chunk": None,
+        "accumulated": False,
         "tokens": 22,
         "parameters": PARAMETERS,
         "active_parameters": PARAMETERS,
@@ -134,6 +138,7 @@ def test_a_workload_gives_its_account_again(options):
         assert again.rows == costs.rows
     expected = {
         "batch_size": 1, "seq": 13, "precision": "float32", "optimizer": "adamw", "checkpointing": False,
+        "loss_chunk": None, "accumulated": False,
     } | WORKLOADS[options]  # fmt: skip
     assert workload(account(MODEL, **WORKLOADS[options])) == expected
 

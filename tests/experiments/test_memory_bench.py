@@ -33,6 +33,16 @@ def test_a_row_holds_both_numbers_and_where_they_are_from(row):
     assert (row.device, row.git_commit, row.torch_version) == ("cpu", "abc", str(torch.__version__))
 
 
+def test_a_later_micro_batch_is_measured_as_such():
+    case = MemoryCase(name="later", model=TINY, batch_size=3, workload={"accumulated": True, "loss_chunk": 7})
+    later, first = (
+        memory_row(dataclasses.replace(case, workload=workload), "box")
+        for workload in (case.workload, {"loss_chunk": 7})
+    )
+    assert later.measured_bytes - first.measured_bytes == pytest.approx(later.predicted_bytes - first.predicted_bytes)
+    assert later.measured_bytes > first.measured_bytes
+
+
 def test_rows_survive_the_file(row, tmp_path):
     path = write_rows(tmp_path, "memory", "box", [row])
     assert path == tmp_path / "memory" / "box.parquet"
@@ -47,6 +57,8 @@ def test_the_grid_covers_every_kind_of_step():
     assert {cost.optimizer for cost in costs} == set(OPTIMIZERS)
     assert {cost.precision for cost in costs} == {"float32", "float64", "bfloat16-autocast"}
     assert {cost.checkpointing for cost in costs} == {True, False}
+    assert {cost.accumulated for cost in costs} == {True, False}
+    assert {cost.loss_chunk for cost in costs} == {None, 64}
     fields = ("attention", "positions", "norm_placement", "feed_forward", "tie_embeddings")
     values = {field: {getattr(case.model, field) for case in cases} for field in fields}
     assert values == {

@@ -58,9 +58,10 @@ def test_a_step_holds_at_least_parameters_state_gradients_and_inputs():
 def test_batch_sequence_and_checkpointing_count():
     saved = {(batch, seq): measure_saved(TINY, batch, seq) for batch, seq in ((3, 11), (6, 11), (3, None), (3, 5))}
     assert saved[3, None] == saved[3, 11]
-    # All but the angles and the positions' ids is of the batch.
-    angles = 2 * 4 * 11
-    assert saved[6, 11] - angles == 2 * (saved[3, 11] - angles)
+    # All but the angles and the gradient of the head is of the batch.
+    rest = 2 * 4 * 11 + 4 * 53 * 22
+    assert saved[6, 11] - rest == 2 * (saved[3, 11] - rest)
+    assert measure_saved(TINY, 3, loss_chunk=7) == saved[3, 11]
     assert saved[3, 5] < saved[3, 11]
     assert measure_saved(TINY, 3, checkpointing=True) < saved[3, 11]
     peaks = [measure_peak(TINY, 83, checkpointing=choice).peak_bytes for choice in (True, False)]
@@ -69,7 +70,7 @@ def test_batch_sequence_and_checkpointing_count():
 
 def test_an_optimizer_with_more_to_hold_peaks_higher():
     short = {name: measure_peak(TINY, 1, seq=1, optimizer=name).peak_bytes for name in OPTIMIZERS}
-    assert sorted(short, key=short.get) == ["sgd", "sgd-momentum", "adamw-fused", "adamw", "adamw-foreach"]
+    assert sorted(short, key=short.get) == ["sgd", "sgd-momentum", "muon", "adamw", "adamw-fused", "adamw-foreach"]
 
 
 @pytest.mark.parametrize(

@@ -26,12 +26,12 @@ def _head_norm(name: str, heads: str) -> Operation:
         parameters="dk",
         elementwise_flop=f"4*{x}",
         forward_ideal_bytes=f"s*(2*{x} + dk)",
-        forward_eager_bytes=f"s*(7*{x} + 6*B*T*{heads} + dk)",
+        forward_eager_bytes=f"s*(5*{x} + 10*B*T*{heads} + dk)",
         backward_ideal_bytes=f"s*(3*{x} + 2*dk)",
-        backward_eager_bytes=f"s*(24*{x} + 9*B*T*{heads} + 2*dk)",
-        saved_bytes=f"s*(2*{x} + B*T*{heads})",
+        backward_eager_bytes=f"s*(17*{x} + 10*B*T*{heads} + 3*dk)",
+        saved_bytes=f"s*({x} + B*T*{heads})",
         forward_live_bytes="c*B*T*(h + 2*kv)*dk",
-        backward_live_bytes=f"s*B*T*d + 6*s*{x}",
+        backward_live_bytes=f"s*B*T*d + 5*s*{x}",
         applies=lambda model: model.qk_norm,
     )
 
@@ -42,8 +42,8 @@ def _projection(
     """q_proj, k_proj, v_proj; backward they follow in the order v, k, q, and the gradients of x add up.
 
     The heads' gradient may have to be copied back into one matrix: torch's fused kernel keeps the memory order of what
-    it is given, so nothing is copied around it but what RoPE has put into an order of its own. With a norm in front the
-    gradients of x are added to each other, without to that of the residual stream.
+    it is given, so nothing is copied around it. With a norm in front the gradients of x are added to each other,
+    without to that of the residual stream.
 
     Args:
         name: Of the row.
@@ -54,9 +54,11 @@ def _projection(
         again: Whether its input is that of the row before.
     """
 
-    def copied(model: ModelConfig) -> bool:
+    def copied(model: ModelConfig) -> str | None:
         several = (model.num_heads if name == "q_proj" else model.kv_heads) > 1  # one head is in order as it is
-        return several and (written_out(model) or (is_rotary(model) and not first))
+        if not (several and written_out(model)):
+            return None
+        return "s" if is_rotary(model) and not first else "c"  # RoPE's backward copies, in its own type
 
     def live(in_front: bool) -> str:
         own = f"B*T*{d_out}"
@@ -72,14 +74,14 @@ def _projection(
             again=again,
             group="attention",
             times="L",
-            backward_eager=(f" + 2*c*B*T*{d_out}" if copies else "") + ("" if first else " + 3*s*B*T*d"),
+            backward_eager=(f" + 2*{copies}*B*T*{d_out}" if copies else "") + ("" if first else " + 3*s*B*T*d"),
             forward_live_bytes=f"u*B*T*d + c*B*T*{heads}",
             backward_live_bytes=live(in_front),
             applies=lambda model, copies=copies, in_front=in_front: (
                 model.latent is None and copied(model) == copies and norm_in_front(model) == in_front
             ),
         )
-        for copies in (True, False)
+        for copies in ("s", "c", None)
         for in_front in (True, False)
     )
 
@@ -89,17 +91,6 @@ def _output_projection() -> tuple[Operation, ...]:
     live = "max((s + q)*B*T*d + c*(B*T*h*dv + h*dv*d), s*B*T*d + {kept}u*h*dv*d)"
     cells = {"cast": False, "group": "attention", "times": "L", "backward_live_bytes": live.format(kept="")}
     return (
-        linear(
-            "o_proj",
-            "h*dv",
-            "d",
-            forward_eager=" + 2*c*B*T*h*dv",
-            saved_bytes="c*B*T*h*dv*min((h - 1)*(T - 1), 1) + q*h*dv*d",
-            forward_live_bytes="max((c + u)*B*T*d + u*B*T*(h + kv)*dk, (c + s)*B*T*d)",
-            note="the heads' outputs are first copied side by side, unless there is but one head or token",
-            applies=lambda model: is_rotary(model) and not written_out(model),
-            **cells,
-        ),
         linear(
             "o_proj",
             "h*dv",
@@ -117,7 +108,7 @@ def _output_projection() -> tuple[Operation, ...]:
             saved_bytes="q*h*dv*d",
             forward_live_bytes="(c + s)*B*T*d",
             note="its input is attention's output, kept there",
-            applies=lambda model: not (written_out(model) or is_rotary(model)),
+            applies=lambda model: not written_out(model),
             **{**cells, "backward_live_bytes": live.format(kept="c*B*T*h*dv + ")},
         ),
     )
@@ -155,16 +146,15 @@ ATTENTION = (
         times="L",
         shape="B, h, T, dk",
         elementwise_flop="3*B*T*(h + kv)*dk",
-        forward_ideal_bytes="(c + s)*B*T*(h + kv)*dk + s*T*dk",
-        forward_eager_bytes="(2*c + 7*s)*B*T*(h + kv)*dk + 4*s*T*dk",
-        backward_ideal_bytes="(c + s)*B*T*(h + kv)*dk + s*T*dk",
-        backward_eager_bytes="(5*s + 5*c + 2*a)*B*T*(h + kv)*dk + 4*s*T*dk",
-        forward_live_bytes=("u*B*T*d + c*B*T*(h + 2*kv)*dk + max(s*(B*T*h*dk + 2*B*T*kv*dk), 2*s*B*T*h*dk)"),
+        forward_ideal_bytes="2*c*B*T*(h + kv)*dk + s*T*dk",
+        forward_eager_bytes="(2*s + 2*a)*B*T*(h + kv)*dk + 2*s*T*dk",
+        backward_ideal_bytes="2*c*B*T*(h + kv)*dk + s*T*dk",
+        backward_eager_bytes="(2*s + 2*a)*B*T*(h + kv)*dk + 6*s*T*dk",
+        forward_live_bytes="u*B*T*d + c*B*T*(h + 2*kv)*dk + B*T*dk*max((u + s + q)*h, c*h + (u + s + q)*kv)",
         backward_live_bytes=(
-            "s*B*T*d + c*B*T*kv*dk + s*B*T*h*dk"
-            " + max(s*B*T*kv*dk + (3*s + c)*B*T*kv*dk//2, c*B*T*kv*dk + (3*s + c)*B*T*h*dk//2)"
+            "s*B*T*d + c*B*T*kv*dk + max(c*B*T*h*dk + (c + s + u)*B*T*kv*dk, c*B*T*kv*dk + (c + s + u)*B*T*h*dk)"
         ),
-        note="queries and keys; four products, a difference, a sum and a stack of halves each; keeps nothing of them",
+        note="queries and keys, one complex product each; keeps nothing of them",
         applies=lambda model: is_rotary(model) and model.latent is None,
     ),
     # Latent attention.
@@ -201,7 +191,7 @@ ATTENTION = (
     *scores(),
     *softmax(),
     *weighted_sum(),
-    *fused(),
+    fused(),
     *_output_projection(),
     *second_branch(residual_sum("attention residual", "attention", "L")),
     *norms("attention norm", "attention", "L", "post", beside=" + u*B*T*d"),

@@ -1,7 +1,9 @@
 """Rows before and after the blocks: embedding, head, loss, and the update of the weights."""
 
+from collections.abc import Iterator
+
 from core.accounting.operations import Operation, with_cells
-from core.accounting.table.parts import linear, linear_backward_live, norms
+from core.accounting.table.parts import linear, norms
 
 _LOOKUP = Operation(
     name="embedding",
@@ -23,8 +25,7 @@ EMBEDDING = (
     _LOOKUP,
     with_cells(
         _LOOKUP,
-        backward_live_bytes="max(s*(B*T*d + V*d), 2*s*V*d)",
-        note="a lookup; its gradient, the head's and their sum are three tables for a moment",
+        note="a lookup; its gradient is the whole table, to which the head's is added",
         applies=lambda model: model.tie_embeddings,
     ),
     Operation(
@@ -46,11 +47,8 @@ EMBEDDING = (
         group="embedding",
         times="1",
         shape="T, dk",
-        elementwise_flop="2*T*dk",
-        forward_ideal_bytes="s*T*dk",
-        forward_eager_bytes="28*T*dk + s*T*dk + 32*dk + 32*T",
-        saved_bytes="s*T*dk",
-        note="cosines and sines for each position, formed in float64, shared by all layers",
+        saved_bytes="s*max(C, T)*dk",
+        note="a table of cosines and sines, formed once in float64 for all positions, shared by all layers",
         applies=lambda model: model.positions == "rope" and model.latent is None,
     ),
     Operation(
@@ -66,30 +64,54 @@ EMBEDDING = (
     ),
 )
 
+_LATER = "min((B*T - 1)//K, 1)"
+"""1 if logits come in several chunks, else 0."""
+_FIRST = f"(1 - {_LATER})"
+_BLOCK = "V*min(K, max(1, 262144//V))"
+"""Logits that are worked on at once on a CPU, in whole rows: `core.model.linear_cross_entropy.BLOCK_NUMEL`."""
+_CASTS = "q*V*d + q*K*d"
+"""Bytes of the head's and of a chunk's input's casts."""
+
+
+def _head() -> Iterator[Operation]:
+    """The output head. Its gradients are formed chunk by chunk in the forward, kept, and scaled in the backward.
+
+    Here they are counted as the backward that they are: its products are as many and as large, only earlier.
+    """
+    chunks, weight = "((B*T - 1)//K + 1)", "V*d"
+    moved = f"B*T*d + {chunks}*{weight} + B*T*V"
+    tied = {
+        "name": "lm_head (tied)",
+        "parameters": "0",
+        "active_parameters": "0",
+        "note": "the embedding table; backward, the gradients of its two uses are added",
+    }
+    for name, other, more in (("lm_head", {}, ""), ("lm_head (tied)", tied, f" + 3*s*{weight}")):
+        yield with_cells(
+            linear(
+                name,
+                "d",
+                "V",
+                group="output",
+                times="1",
+                saved_bytes=f"s*(B*T*d + {weight})",
+                forward_live_bytes=f"max(s*B*T*d + {_CASTS} + c*K*V - s*{weight}, 0)",
+                backward_live_bytes=f"s*(B*T*d + {weight})",
+                note="logits of one chunk after the other; kept: the gradients of its input and weight",
+                applies=lambda model, tie=bool(other): model.tie_embeddings == tie,
+            ),
+            forward_eager_bytes=f"c*({moved}) + a*({weight} + B*T*d) + b*c*V",
+            backward_eager_bytes=(
+                f"2*c*({moved}) + b*c*(B*T*V + V) + (2*s + c)*B*T*d + a*{weight} + ({chunks} - 1)*(2*s + c)*{weight}"
+                f" + 2*s*(B*T*d + {weight}){more}"
+            ),
+            **other,
+        )
+
+
 OUTPUT = (
     *norms("final norm", "output", "1", "pre"),
-    linear(
-        "lm_head",
-        "d",
-        "V",
-        group="output",
-        times="1",
-        backward_live_bytes=linear_backward_live("B*T*d", "V*d", "B*T*V"),
-        applies=lambda model: not model.tie_embeddings,
-    ),
-    linear(
-        "lm_head (tied)",
-        "d",
-        "V",
-        group="output",
-        times="1",
-        parameters="0",
-        active_parameters="0",
-        backward_eager=" + 3*s*V*d",
-        backward_live_bytes=linear_backward_live("B*T*d", "V*d", "B*T*V"),
-        note="the embedding table; backward, the gradients of its two uses are added",
-        applies=lambda model: model.tie_embeddings,
-    ),
+    *_head(),
     Operation(
         name="loss",
         group="output",
@@ -97,13 +119,14 @@ OUTPUT = (
         shape="B, T",
         elementwise_flop="5*B*T*V",
         forward_ideal_bytes="c*B*T*V + 8*B*T",
-        forward_eager_bytes="(6*s + a)*B*T*V + 11*s*B*T + 8*B*T",
+        forward_eager_bytes="(6*s + a)*B*T*V + 20*s*B*T + 8*B*T",
         backward_ideal_bytes="(c + s)*B*T*V + 8*B*T",
-        backward_eager_bytes="(9*s + a)*B*T*V + 8*s*B*T + 8*B*T",
-        saved_bytes="2*s*B*T*V + s*B*T + 8*B*T",
-        forward_live_bytes="(c + u)*B*T*V",
-        backward_live_bytes="s*B*T*V",
-        note="maximum, difference, exponential, sum, logarithm, lookup; kept: shifted logits, their exponentials, sums",
+        backward_eager_bytes="(2*s + a + q)*B*T*V + 19*s*B*T + 8*B*T",
+        forward_live_bytes=(
+            f"s*B*T*d + {_CASTS} + c*K*V"
+            f" + max(u*{_BLOCK}, c*K*d, {_FIRST}*s*V*d + (q + {_LATER}*(c - q + u))*V*d) - {_FIRST}*s*V*d"
+        ),
+        note="maximum, difference, exponential, sum, logarithm, lookup; then, in place of the logits, their gradient",
     ),
 )
 

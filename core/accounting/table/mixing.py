@@ -21,23 +21,17 @@ def shares_heads(model: ModelConfig) -> bool:
     return model.kv_heads != model.num_heads
 
 
-CASES = ((True, False), (True, True), (False, False), (False, True))
-"""RoPE or not, shared heads of keys and values or not: together they decide what is cast, copied or expanded."""
+def _case(grouped: bool) -> Callable[[ModelConfig], bool]:
+    return lambda model: written_out(model) and shares_heads(model) == grouped
 
 
-def _case(rope: bool, grouped: bool) -> Callable[[ModelConfig], bool]:
-    return lambda model: written_out(model) and is_rotary(model) == rope and shares_heads(model) == grouped
-
-
-def _uncopied(rope: bool, grouped: bool) -> str:
-    """Bytes of queries and keys that live beside what a product has made of them: casts after RoPE, copies of views."""
-    if rope:
-        return "2*u*B*T*h*dk"
+def _uncopied(grouped: bool) -> str:
+    """Bytes of queries and keys that live beside the copies that a product has made of their views."""
     return "c*B*T*h*dk" if grouped else "2*c*B*T*h*dk"
 
 
 def scores() -> tuple[Operation, ...]:
-    """The scores q k^T / sqrt(d_k), masked; where q and k come from decides what is cast, copied or expanded first."""
+    """The scores q k^T / sqrt(d_k), masked; queries and keys are views, which a product copies."""
     product, heads = "c*(2*B*T*h*dk + B*h*T*S)", "B*T*h*dk"
     row = Operation(
         name="attention scores",
@@ -57,28 +51,22 @@ def scores() -> tuple[Operation, ...]:
     )
     scale_and_mask = "4*c*B*h*T*S + 4*T*S + 32*T"
     forward, backward = f"{product} + {scale_and_mask}", f"2*{product} + 4*c*B*h*T*S + T*S"
-    # RoPE leaves fp32 behind, which a product casts; without it the heads are a view, which a product copies.
-    extra = {
-        (True, False): (f" + 2*a*{heads}", f" + 2*a*{heads}"),
-        (True, True): (f" + 2*a*{heads} + 2*s*{heads}", f" + 2*a*{heads} + s*({heads} + B*T*kv*dk)"),
-        (False, False): (f" + 4*c*{heads}", ""),
-        (False, True): (f" + 4*c*{heads}", f" + c*({heads} + B*T*kv*dk)"),
-    }
+    expanded = f" + c*({heads} + B*T*kv*dk)"
     return tuple(
         with_cells(
             row,
-            forward_eager_bytes=forward + extra[case][0],
-            backward_eager_bytes=backward + extra[case][1],
-            forward_live_bytes=f"u*B*T*d + c*{heads} + {_uncopied(*case)} + 2*c*B*h*T*S",
-            applies=_case(*case),
+            forward_eager_bytes=f"{forward} + 4*c*{heads}",
+            backward_eager_bytes=backward + (expanded if grouped else ""),
+            forward_live_bytes=f"u*B*T*d + c*{heads} + {_uncopied(grouped)} + 2*c*B*h*T*S",
+            applies=_case(grouped),
         )
-        for case in CASES
+        for grouped in (True, False)
     )
 
 
 def softmax() -> Iterator[Operation]:
     """exp(x - max) / sum, over the keys."""
-    for case in CASES:
+    for grouped in (True, False):
         yield Operation(
             name="softmax",
             group="attention",
@@ -90,18 +78,17 @@ def softmax() -> Iterator[Operation]:
             backward_ideal_bytes="3*c*B*h*T*S",
             backward_eager_bytes="(18*s + 2*a)*B*h*T*S + 4*s*B*h*T",
             saved_bytes="s*(B*h*T*S + B*h*T)",
-            forward_live_bytes=f"u*B*T*d + c*B*T*h*dk + {_uncopied(*case)} + (c + s + u + q)*B*h*T*S",
+            forward_live_bytes=f"u*B*T*d + c*B*T*h*dk + {_uncopied(grouped)} + (c + s + u + q)*B*h*T*S",
             backward_live_bytes="s*B*T*d + c*B*T*h*dk + 5*s*B*h*T*S",
             note="maximum, difference, exponential, sum, quotient; kept: the exponentials and their sums",
-            applies=_case(*case),
+            applies=_case(grouped),
         )
 
 
 def weighted_sum() -> Iterator[Operation]:
     """Probabilities times values; shared heads' values are expanded first, others copied from their view."""
     product = "c*(2*B*T*h*dv + B*h*T*S)"
-    for case in CASES:
-        grouped = case[1]
+    for grouped in (True, False):
         yield Operation(
             name="attention weighted sum",
             group="attention",
@@ -116,18 +103,18 @@ def weighted_sum() -> Iterator[Operation]:
             backward_ideal_bytes="c*(B*T*h*dv + 2*B*S*kv*dv + 2*B*h*T*S)",
             backward_eager_bytes=f"2*{product} + 2*c*B*T*h*dv" + (" + c*(B*T*h*dv + B*T*kv*dv)" if grouped else ""),
             saved_bytes="c*(B*h*T*S + B*T*h*dv)",
-            forward_live_bytes=f"u*B*T*d + {_uncopied(*case)} + c*({1 if grouped else 2}*B*T*h*dv + B*h*T*S)",
+            forward_live_bytes=f"u*B*T*d + {_uncopied(grouped)} + c*({1 if grouped else 2}*B*T*h*dv + B*h*T*S)",
             backward_live_bytes="s*B*T*d + c*(2*B*T*h*dv + B*h*T*S)",
             note="kept: the probabilities and the values",
-            applies=_case(*case),
+            applies=_case(grouped),
         )
 
 
-def fused() -> tuple[Operation, Operation]:
+def fused() -> Operation:
     """One kernel from queries to mixed values: the scores never reach memory, and the backward forms them anew."""
     queries, keys_values, outputs = "B*T*h*dk", "B*S*kv*(dk + dv)", "B*T*h*dv"
     moved = f"c*({queries} + {keys_values} + {outputs})"
-    row = Operation(
+    return Operation(
         name="attention",
         group="attention",
         times="L",
@@ -143,20 +130,8 @@ def fused() -> tuple[Operation, Operation]:
         backward_ideal_bytes=f"2*{moved} + s*B*h*T",
         backward_eager_bytes=f"2*{moved} + s*B*h*T",
         saved_bytes=f"{moved} + s*B*h*T",
-        forward_live_bytes=f"u*B*T*d + c*{outputs} + u*({queries} + B*S*kv*dk)",
+        forward_live_bytes="u*B*T*d",
         backward_live_bytes=f"s*B*T*d + c*({outputs} + {queries} + {keys_values})",
         note="one kernel; kept: query, key, value, output and the logarithm of each row's sum",
+        applies=lambda model: not written_out(model),
     )
-
-    def kernel(rope: bool) -> Callable[[ModelConfig], bool]:
-        return lambda model: not written_out(model) and is_rotary(model) == rope
-
-    # Queries and keys leave RoPE in full precision, and are cast.
-    cast = f" + a*({queries} + B*S*kv*dk)"
-    with_rope = with_cells(
-        row,
-        forward_eager_bytes=f"{moved} + s*B*h*T{cast}",
-        backward_eager_bytes=f"2*{moved} + s*B*h*T{cast}",
-        applies=kernel(True),
-    )
-    return with_rope, with_cells(row, forward_live_bytes="u*B*T*d", applies=kernel(False))

@@ -22,6 +22,7 @@ def linear(name: str, d_in: str, d_out: str, *, again: bool = False, cast: bool 
     forward_extra, backward_extra = cells.pop("forward_eager", ""), cells.pop("backward_eager", "")
     moved = f"{input_elements} + {weight} + {output}"
     ours = {
+        "matrices": ("1", d_out, d_in),
         "shape": f"B, T, {d_out}",
         "parameters": f"{weight} + b*{d_out_}",
         "forward_flop": f"2*{input_elements}*{d_out_}",
@@ -82,7 +83,7 @@ def second_branch(row: Operation, beside: int = 1, **cells) -> tuple[Operation, 
 
 
 def _rms_norm(name: str, group: str, times: str, **cells) -> Operation:
-    """Square, mean, + eps, rsqrt, two products; kept: x, 1/rms, and x/rms for the gain's gradient."""
+    """Norm, mean square, + eps, rsqrt, two products; kept: x and 1/rms."""
     return Operation(
         name=name,
         group=group,
@@ -91,11 +92,11 @@ def _rms_norm(name: str, group: str, times: str, **cells) -> Operation:
         parameters="d",
         elementwise_flop="4*B*T*d",
         forward_ideal_bytes="s*(2*B*T*d + d)",
-        forward_eager_bytes="s*(7*B*T*d + 6*B*T + d)",
+        forward_eager_bytes="s*(5*B*T*d + 10*B*T + d)",
         backward_ideal_bytes="s*(3*B*T*d + 2*d)",
-        backward_eager_bytes="s*(24*B*T*d + 9*B*T + 2*d)",
-        saved_bytes="s*(2*B*T*d + B*T)",
-        backward_live_bytes="4*s*B*T*d",
+        backward_eager_bytes="s*(17*B*T*d + 10*B*T + 3*d)",
+        saved_bytes="s*(B*T*d + B*T)",
+        backward_live_bytes="3*s*B*T*d",
         **cells,
     )
 
