@@ -260,3 +260,58 @@ class GrowthRow:
     distinct_pre_tokens: int
     git_commit: str | None
     utc: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainSpeedRow:
+    """One turn of a contestant that trained beside others in one process, table `train_speed`."""
+
+    bench_id: str
+    """Of the measurement that it belongs to; the file's name."""
+    case: str
+    """Its name there: the contestant and its precision, or the step towards speed."""
+    contestant: str
+    """`ours`, `huggingface` (LlamaForCausalLM) or `torch` (a Llama of torch.nn's modules)."""
+    precision: str
+    compiled: bool
+    optimizer: str
+    batch_size: int
+    context_length: int
+    config_json: str
+    """Of the whole run."""
+    parameters: int
+    """Of the model as it was built."""
+    round: int
+    """From 0; in each, every contestant has one turn, on the same batches."""
+    warm_up: bool
+    """Whether the round came before those that count; the first compiles."""
+    steps: int
+    """Of the turn, without a pause: the device was idle before the first and after the last alone."""
+    step_s: float
+    """Forward, backward, clipping and update, the mean of the turn's steps."""
+    optimizer_s: float | None
+    """What of it the optimizer took."""
+    batch_s: float
+    """Making one step's batch, not in `step_s`: a run does it while the device works on the step before."""
+    step_tokens: int
+    model_flop: float
+    """Of a step, forward and backward, non-causal convention."""
+    gemm_flop_per_s: float
+    """Of the best square matrix product in the precision's dtype, measured at the beginning of the round."""
+    peak_flop_per_s: float | None
+    """What the maker says of the same; null where nobody named the device."""
+    loss_nats: float
+    """Mean over the batch of the turn's last step, before its update."""
+    agrees: bool | None
+    """Whether the losses of all steps were those of the first case, up to rounding; null later than the first steps."""
+    peak_bytes: int | None
+    """The most that the contestant held; null where a device cannot tell."""
+    predicted_peak_bytes: int | None
+    """What accounting says of the same, of our own model."""
+    device: str
+    device_name: str
+    num_threads: int
+    torch_version: str
+    transformers_version: str | None
+    git_commit: str | None
+    utc: str

@@ -21,6 +21,7 @@ from core.records import (
     SampleRow,
     StepRow,
     TokenizerSpeedRow,
+    TrainSpeedRow,
 )
 
 RUN_TABLES: dict[str, type] = {"runs": RunRow, "steps": StepRow, "samples": SampleRow}
@@ -33,6 +34,7 @@ TABLES: dict[str, type] = {
     "tokenizer_compression": CompressionRow,
     "tokenizer_frequency": FrequencyRow,
     "tokenizer_growth": GrowthRow,
+    "train_speed": TrainSpeedRow,
 }
 
 _DTYPES = {str: pl.String, int: pl.Int64, float: pl.Float64, bool: pl.Boolean, bytes: pl.Binary}
@@ -75,7 +77,10 @@ def write_rows(results_dir: str | os.PathLike[str], table: str, run_id: str, row
     path = table_path(results_dir, table, run_id)
     frame = to_frame(rows, TABLES[table])
     with atomic_path(path) as temporary:
-        frame.write_parquet(temporary)
+        try:
+            frame.write_parquet(temporary)
+        except pl.exceptions.PolarsError as error:  # polars' own, on a disk that is full
+            raise OSError(f"{path}: cannot be written ({error})") from None
     return path
 
 

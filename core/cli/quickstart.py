@@ -7,7 +7,7 @@ import typer
 
 from core.cli.data import make_stories
 from core.cli.options import DEFAULT_DATA, DEFAULT_RESULTS, Commit, DataDir, Device, ResultsDir
-from core.cli.train import report_run, train_and_sample
+from core.cli.run import report_run, train_and_sample
 from core.presets.runs import quickstart as quickstart_preset
 
 

@@ -12,8 +12,8 @@ from core.model.transformer import Transformer
 from core.tokenizer import Tokenizer
 from core.tokenizer.pretokenize import END_OF_TEXT
 from core.training import checkpoint
-from core.training.device import weight_dtype
 from core.training.folder import run_folder
+from core.training.numerics import weight_dtype
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class LoadedRun:
 def load_run(
     data_dir: str | os.PathLike[str], run_id: str, device: str = "cpu", which: Literal["latest", "best"] = "latest"
 ) -> LoadedRun:
-    """Open a run's checkpoint.
+    """Open a run's checkpoint; where the run keeps a moving average of the weights, that is the model.
 
     Args:
         data_dir: Where the runs are.
@@ -77,5 +77,5 @@ def load_run(
     content = checkpoint.read_checkpoint(path)
     model = Transformer(from_dict(ModelConfig, content["config"]["model"]))
     model.to(device=device, dtype=weight_dtype(content["config"]["precision"]))
-    checkpoint.load_weights(path, model)
+    checkpoint.load_weights(path, model, averaged=True)
     return LoadedRun(model, Tokenizer.load(folder.tokenizer), folder.description()["document_start"])

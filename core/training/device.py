@@ -28,20 +28,6 @@ def resolve_device(name: str) -> str:
     return name
 
 
-def weight_dtype(precision: str) -> torch.dtype:
-    """The type of weights and statistics in a precision of `RunConfig`."""
-    return torch.float64 if precision == "float64" else torch.float32
-
-
-def check_precision(precision: str, device: str) -> None:
-    """Raise ValueError for a precision that the device has not."""
-    kind = torch.device(device).type
-    if precision == "float64" and kind == "mps":
-        raise ValueError("precision is float64, which MPS has not: use float32 there, or device=cpu")
-    if precision == "tf32" and kind != "cuda":
-        raise ValueError(f"precision is tf32, which only CUDA has: use float32 on {kind}")
-
-
 def device_name(device: str) -> str:
     """The product name of a device, as its maker spells it."""
     kind = torch.device(device).type

@@ -11,6 +11,7 @@ from core.corpus.stories import floor_nats
 from core.corpus.tokens import documents
 from core.model import functional
 from core.model.transformer import Transformer
+from core.training import distributed
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ def token_losses(
         batch_size: Windows evaluated together.
 
     Returns:
-        float64, one per token.
+        float64, one per token. Several processes share the work; each gets all losses.
     """
     length = model.config.context_length if context_length is None else context_length
     first_is_given = end_of_text_id is None
@@ -95,15 +96,16 @@ def token_losses(
     inputs = np.concatenate([before, scored, np.zeros(length, dtype=tokens.dtype)]).astype(np.int64)
     windows = evaluation_windows(scored, length, end_of_text_id)
     device = model.embedding.weight.device
-    losses = np.empty(len(scored))
-    for first in range(0, len(windows), batch_size):
-        group = windows[first : first + batch_size]
+    losses = np.zeros(len(scored))
+    groups = [windows[first : first + batch_size] for first in range(0, len(windows), batch_size)]
+    for group in distributed.share(groups):
         places = np.array([start for start, _ in group])[:, None] + np.arange(length)
         ids = torch.from_numpy(inputs[places]).to(device)
         targets = torch.from_numpy(inputs[places + 1]).to(device)
         group_losses = functional.cross_entropy(model(ids), targets).double().cpu().numpy()
         for row, (start, end) in enumerate(group):
             losses[start:end] = group_losses[row, : end - start]
+    losses = distributed.put_together(losses)
     return np.concatenate([[np.nan], losses]) if first_is_given else losses
 
 

@@ -1,12 +1,15 @@
 """The folder in which a run lives while it trains, and where it can be resumed and generate from. Needs no torch."""
 
+import contextlib
 import dataclasses
 import json
 import math
 import os
+import shutil
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from core.config import RunConfig, to_dict
 from core.files import atomic_path, read_json, write_json
@@ -36,15 +39,25 @@ class RunFolder:
         """The run's copy of its tokenizer."""
         return self.path / "tokenizer"
 
+    @property
+    def lock(self) -> Path:
+        """The file on which the process that trains here holds a lock; it stays when the lock is gone."""
+        return self.path / "lock"
+
+    @property
+    def lock_holder(self) -> Path:
+        """Who holds the lock, as JSON."""
+        return self.path / "lock.json"
+
     def rows(self) -> list[StepRow]:
         """The rows so far; a last line torn by a crash is passed over."""
         if not self.records.exists():
             return []
         rows = []
-        for line in self.records.read_text().splitlines():
+        for line in self.records.read_bytes().splitlines():
             try:
                 values = json.loads(line)
-            except json.JSONDecodeError:
+            except ValueError:  # not JSON, or not even UTF-8
                 break
             try:
                 rows.append(StepRow(**values))
@@ -57,7 +70,16 @@ class RunFolder:
         rows = [row for row in self.rows() if row.step <= step]
         with atomic_path(self.records) as temporary:
             temporary.write_text("".join(to_line(row) for row in rows))
+        sync_folder(self.path)
         return rows
+
+    def clear(self) -> None:
+        """Remove everything but the lock, which whoever clears the folder should hold."""
+        for path in self.path.glob("*"):
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path not in (self.lock, self.lock_holder):
+                path.unlink()
 
     def latest_checkpoint(self) -> Path | None:
         """The checkpoint to resume from."""
@@ -66,13 +88,8 @@ class RunFolder:
 
     def best_checkpoint(self) -> Path | None:
         """Of the checkpoints that were evaluated the one with the lowest loss."""
-        saved = set(self.checkpoint_steps())
-        evaluated = [
-            (row.eval_loss_nats, row.step)
-            for row in self.rows()
-            if row.step in saved and row.eval_loss_nats is not None and math.isfinite(row.eval_loss_nats)
-        ]
-        return self.checkpoint(min(evaluated)[1]) if evaluated else None
+        step = best_step(self.rows(), self.checkpoint_steps())
+        return None if step is None else self.checkpoint(step)
 
     def write_description(self, config: RunConfig, document_start: str, floor_loss_nats: float | None) -> None:
         """Write `run.json`: what whoever follows the run, or generates from it, wants to know."""
@@ -92,8 +109,8 @@ class RunFolder:
 
     def checkpoint_steps(self) -> list[int]:
         """Steps of which there are checkpoints, in order."""
-        paths = self.checkpoints.glob(f"{_PREFIX}*")
-        return sorted(int(path.name.removeprefix(_PREFIX)) for path in paths if path.is_dir())
+        numbers = [path.name.removeprefix(_PREFIX) for path in self.checkpoints.glob(f"{_PREFIX}*") if path.is_dir()]
+        return sorted(int(number) for number in numbers if number.isdecimal())
 
 
 def run_folder(data_dir: str | os.PathLike[str], run_id: str) -> RunFolder:
@@ -104,3 +121,40 @@ def run_folder(data_dir: str | os.PathLike[str], run_id: str) -> RunFolder:
 def to_line(row: StepRow) -> str:
     """A row as a line of `records.jsonl`."""
     return json.dumps(dataclasses.asdict(row)) + "\n"
+
+
+def write_row(file: BinaryIO, row: StepRow) -> None:
+    """Append a row to `records.jsonl`, opened unbuffered: the system has it then, whatever becomes of the process.
+
+    Raises:
+        OSError: If it cannot be written whole; the message names path and cause.
+    """
+    line = to_line(row).encode()
+    cause = "no space left"
+    try:
+        if file.write(line) == len(line):
+            return
+    except OSError as error:
+        cause = error.strerror or str(error)
+    raise OSError(f"{file.name}: the row of step {row.step} cannot be written ({cause}); those before it stand")
+
+
+def best_step(rows: Iterable[StepRow], steps: Sequence[int]) -> int | None:
+    """Of some steps the one whose evaluation loss is the lowest; None if none was evaluated."""
+    among = set(steps)
+    evaluated = [
+        (row.eval_loss_nats, row.step)
+        for row in rows
+        if row.step in among and row.eval_loss_nats is not None and math.isfinite(row.eval_loss_nats)
+    ]
+    return min(evaluated)[1] if evaluated else None
+
+
+def sync_folder(path: Path) -> None:
+    """Force a folder's names to the disk, as `fsync` does a file's content; Windows has no such call."""
+    with contextlib.suppress(PermissionError):  # Windows opens no folder
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

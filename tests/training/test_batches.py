@@ -1,10 +1,11 @@
 import math
+import threading
 
 import numpy as np
 import pytest
 import torch
 
-from core.training.batches import batch, check_long_enough, stream_seed, window_starts
+from core.training.batches import batch, check_long_enough, prefetched, stream_seed, window_starts
 
 TOKENS = np.random.default_rng(7).permutation(101).astype(np.uint16)  # each value stands at one place only
 
@@ -83,3 +84,53 @@ def test_streams_of_a_run_are_separate():
     seeds = {stream_seed(seed, stream) for seed in range(101) for stream in ("init", "data", "sampling")}
     assert len(seeds) == 303
     assert stream_seed(7, "init") == stream_seed(7, "init")
+
+
+def test_slices_of_all_processes_are_the_batch():
+    whole = batch(TOKENS, 13, 12, seed=3, step=2, device="cpu")
+    for world_size in (1, 2, 3, 4):
+        slices = [
+            batch(TOKENS, 13, 12, seed=3, step=2, device="cpu", rank=rank, world_size=world_size)
+            for rank in range(world_size)
+        ]
+        for place in (0, 1):
+            assert torch.equal(torch.cat([part[place] for part in slices]), whole[place])
+
+
+def test_prefetched_batches_come_in_order_and_not_much_too_early():
+    made = []
+
+    def make(step):
+        made.append(step)
+        return step * 10
+
+    batches = prefetched(make, range(3, 10), ahead=2)
+    assert next(batches)[0] == 30
+    taken = [30]
+    for number, stall_s in batches:
+        taken.append(number)
+        assert stall_s >= 0
+        assert len(made) <= len(taken) + 2
+    assert taken == [30, 40, 50, 60, 70, 80, 90]
+    assert made == list(range(3, 10))
+
+
+def test_what_fails_in_making_a_batch_is_raised_in_its_place():
+    def make(step):
+        if step == 5:
+            raise ValueError("step 5 is torn")
+        return step
+
+    batches = prefetched(make, range(9))
+    assert [next(batches)[0] for _ in range(5)] == [0, 1, 2, 3, 4]
+    with pytest.raises(ValueError, match="step 5 is torn"):
+        next(batches)
+
+
+def test_prefetching_that_is_left_ends_its_thread():
+    before = threading.active_count()
+    batches = prefetched(lambda step: step, range(1000))
+    next(batches)
+    assert threading.active_count() == before + 1
+    batches.close()
+    assert threading.active_count() == before

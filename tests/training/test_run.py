@@ -1,6 +1,8 @@
+import errno
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,9 @@ import pytest
 import torch
 
 from core import accounting, results
+from core.corpus.dataset import dataset_folder, open_dataset
 from core.records import StepRow
+from core.training import checkpoint
 from core.training import run as training
 from core.training.checkpoint import load_weights, read_checkpoint
 from core.training.folder import RunFolder, run_folder
@@ -151,23 +155,158 @@ def test_checkpoint_holds_the_weights(tiny_config, dataset, tmp_path):
         assert torch.equal(parameter, dict(fresh.model.named_parameters())[name]), name
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors"])
-@pytest.mark.parametrize("harm", ["cut", "flip", "remove"])
-def test_damaged_checkpoint_is_refused(tiny_config, dataset, tmp_path, name, harm):
-    folder = run_folder(tmp_path, "r")
-    train(tiny_config, dataset, folder, tmp_path / "results")
-    path = folder.checkpoint(12) / name
+def harm_file(path: Path, harm: str) -> None:
     data = bytearray(path.read_bytes())
     if harm == "remove":
         path.unlink()
+    elif harm == "cut":
+        path.write_bytes(data[: len(data) // 2])
     else:
-        if harm == "flip":
-            data[-1] ^= 1
-        path.write_bytes(data if harm == "flip" else data[:-100])
-    with pytest.raises(ValueError, match=rf"damaged checkpoint, {name}"):
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "checkpoint.json"])
+@pytest.mark.parametrize("harm", ["cut", "flip", "remove"])
+def test_damaged_checkpoint_is_passed_over_for_an_earlier_one(tiny_config, dataset, tmp_path, caplog, name, harm):
+    folder, whole = run_folder(tmp_path, "r"), run_folder(tmp_path, "whole")
+    for each in (folder, whole):
+        train(tiny_config, dataset, each, tmp_path / "results")
+    harm_file(folder.checkpoint(12) / name, harm)
+    with pytest.raises(ValueError, match=rf"step-00000012: damaged checkpoint, {name}"):
         read_checkpoint(folder.checkpoint(12))
-    with pytest.raises(ValueError, match="damaged checkpoint"):
+    train(tiny_config, dataset, folder, tmp_path / "results")
+    [record] = caplog.records
+    assert re.search(rf"step-00000012: damaged checkpoint, {name} .*; going on from step 10$", record.getMessage())
+    assert losses(folder) == losses(whole)
+    assert [row.segment for row in folder.rows()] == [0] * 11 + [1] * 2
+    assert read_checkpoint(folder.checkpoint(12))["step"] == 12
+    assert (folder.checkpoints / "damaged-step-00000012").is_dir()
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_is_refused_as_it_is(tiny_config, dataset, tmp_path):
+    folder = run_folder(tmp_path, "r")
+    train(tiny_config, dataset, folder, tmp_path / "results")
+    steps, rows = folder.checkpoint_steps(), losses(folder)
+    for step in steps:
+        harm_file(folder.checkpoint(step) / "model.safetensors", "flip")
+    with pytest.raises(ValueError, match=r"step-00000012: damaged checkpoint, model.safetensors .* --fresh"):
         train(tiny_config, dataset, folder, tmp_path / "results")
+    assert (folder.checkpoint_steps(), losses(folder)) == (steps, rows)
+
+
+def test_rows_damaged_in_the_middle_are_made_again(tiny_config, dataset, tmp_path, caplog):
+    """A checkpoint whose rows are not all there would leave steps missing; one before the gap does not."""
+    folder, whole = run_folder(tmp_path, "r"), run_folder(tmp_path, "whole")
+    for each in (folder, whole):
+        train(tiny_config, dataset, each, tmp_path / "results")
+    lines = folder.records.read_bytes().splitlines(keepends=True)
+    folder.records.write_bytes(b"".join([*lines[:11], b"\xff" + lines[11][1:], *lines[12:]]))
+    train(tiny_config, dataset, folder, tmp_path / "results")
+    assert "records.jsonl lacks the row of step 11" in caplog.text
+    assert losses(folder) == losses(whole)
+    steps = results.read_rows(tmp_path / "results", "steps", "r")
+    assert [row["step"] for row in steps] == list(range(13))
+
+
+def test_data_that_changed_under_its_name_is_refused(tiny_config, own_data, tmp_path):
+    path = dataset_folder(own_data, "stories") / "train.bin"
+    dataset, was = open_dataset(path.parent), path.read_bytes()
+    folder = run_folder(tmp_path, "r")
+    train(tiny_config, dataset, folder, tmp_path / "results", should_stop=lambda: True)
+    path.write_bytes(was[:100] + bytes([was[100] ^ 1]) + was[101:])
+    with pytest.raises(ValueError, match=r"train.bin: changed since it was encoded"):
+        train(tiny_config, open_dataset(path.parent), folder, tmp_path / "results")
+    path.write_bytes(was[:-10])
+    with pytest.raises(ValueError, match=rf"train.bin: {len(was) - 10} bytes, but its sidecar says"):
+        open_dataset(path.parent)
+    path.write_bytes(was)
+    assert train(tiny_config, open_dataset(path.parent), folder, tmp_path / "results").status == "finished"
+
+
+def test_a_batch_that_is_not_a_number_ends_the_run_before_its_update(tiny_config, dataset, tmp_path):
+    folder, results_dir = run_folder(tmp_path, "r"), tmp_path / "results"
+    trainers = []
+
+    def poison(trainer: Trainer) -> list:
+        trainers.append(trainer)
+        at = lambda module, inputs, output: output * math.nan if trainer.step == 6 else None  # noqa: E731
+        trainer.model.embedding.register_forward_hook(at)
+        return [Watch()]
+
+    class Watch:
+        def row(self, row: StepRow) -> None:
+            if row.step == 6:
+                self.weights = [p.detach().clone() for p in trainers[0].model.parameters()]
+            if row.step == 7:
+                after = trainers[0].model.parameters()
+                assert all(torch.equal(*pair) for pair in zip(self.weights, after, strict=True))
+                assert math.isnan(row.train_loss_nats)
+
+        def finish(self, run) -> None: ...
+
+    run = train(tiny_config, dataset, folder, results_dir, sinks=poison)
+    assert (run.status, run.steps) == ("diverged", 7)
+    assert folder.checkpoint_steps() == [4, 5]
+    assert read_checkpoint(folder.latest_checkpoint())["step"] == 5
+    assert results.read_run(results_dir, "r")["status"] == "diverged"
+    # Without the poison the run goes on from there, to the curve of one that never saw it.
+    assert train(tiny_config, dataset, folder, results_dir).status == "finished"
+    train(tiny_config, dataset, run_folder(tmp_path, "whole"), results_dir)
+    assert losses(folder) == losses(run_folder(tmp_path, "whole"))
+
+
+def test_a_full_disk_ends_the_run_in_one_line_and_the_same_call_goes_on(tiny_config, dataset, tmp_path, monkeypatch):
+    folder, results_dir = run_folder(tmp_path, "r"), tmp_path / "results"
+    write = checkpoint._write
+
+    def full(path: Path, snapshot) -> None:
+        if snapshot.step == 8:
+            path.mkdir(parents=True)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(path, snapshot)
+
+    monkeypatch.setattr(checkpoint, "_write", full)
+    with pytest.raises(OSError, match=r"step-00000008: .*cannot be written \(No space left on device\)"):
+        train(tiny_config, dataset, folder, results_dir)
+    monkeypatch.undo()
+    assert folder.checkpoint_steps() == [4, 5]
+    assert [path.name for path in folder.checkpoints.iterdir() if path.name.startswith(".")] == []
+    assert [row.step for row in folder.rows()] == list(range(len(folder.rows())))
+    assert len(folder.rows()) >= 9
+    assert train(tiny_config, dataset, folder, results_dir).status == "finished"
+    train(tiny_config, dataset, run_folder(tmp_path, "whole"), results_dir)
+    assert losses(folder) == losses(run_folder(tmp_path, "whole"))
+
+
+def test_a_moving_average_is_resumed_and_generates(tiny_config, dataset, tmp_path, replace):
+    from core.inference.load import load_run
+
+    config = replace(tiny_config, ema_decay=0.9, optimizer__kind="muon")
+    whole, broken = run_folder(tmp_path, "whole"), run_folder(tmp_path, "broken")
+    train(config, dataset, whole, tmp_path / "results")
+    with pytest.raises(Killed):
+        train(config, dataset, broken, tmp_path / "results", sinks=lambda trainer: [Killer(7)])
+    trainers = []
+    train(config, dataset, broken, tmp_path / "results", sinks=lambda trainer: trainers.append(trainer) or [])
+    assert losses(broken) == losses(whole)
+    for name in ("model", "optimizer", "average"):
+        files = [folder.checkpoint(12) / f"{name}.safetensors" for folder in (whole, broken)]
+        assert files[0].read_bytes() == files[1].read_bytes()
+    loaded = dict(load_run(tmp_path, "broken").model.named_parameters())
+    assert set(loaded) == set(trainers[0].average.weights)
+    for name, mean in trainers[0].average.weights.items():
+        assert torch.equal(loaded[name], mean), name
+        assert not torch.equal(loaded[name], dict(trainers[0].model.named_parameters())[name]), name
+
+
+def test_a_run_says_what_memory_was_expected_of_it(tiny_config, dataset, tmp_path, replace):
+    run = train(tiny_config, dataset, run_folder(tmp_path, "r"), tmp_path / "results")
+    expected = accounting.peak(accounting.account(tiny_config.model, batch_size=5, precision="float64")).total
+    assert (run.world_size, run.peak_bytes, run.predicted_peak_bytes) == (1, None, expected)
+    config = replace(tiny_config, num_steps=3, ema_decay=0.5)
+    run = train(config, dataset, run_folder(tmp_path, "other"), tmp_path / "results")
+    assert run.predicted_peak_bytes is None
 
 
 def test_checkpoint_of_another_configuration_is_refused(tiny_config, dataset, tmp_path, replace):
