@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from core.cli.bench_tokenizer import tokenizer
+from core.cli.bench_train import train
 from core.cli.options import DEFAULT_RESULTS, Commit, ResultsDir
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ app = typer.Typer(
     help="Predictions against measurements, ours against others'.", no_args_is_help=True, rich_markup_mode=None
 )
 app.command("tokenizer")(tokenizer)
+app.command("train")(train)
 
 
 @app.command()
