@@ -7,15 +7,35 @@ with app.setup:
     import json
     import math
     import shlex
+    import textwrap
     from pathlib import Path
+    from typing import get_args
 
     import marimo as mo
     import polars as pl
 
     from core import charts, results
+    from core.accounting.runs import cost_numbers, memory_rows, memory_table, throughput_rows, throughput_table
+    from core.accounting.text import count
+    from core.cli.configuration import load_config
+    from core.config import OptimizerConfig, RunConfig
+    from core.config.difference import differences, recorded
     from core.presets import PRESETS
     from core.training import launch
     from core.training.folder import RunFolder
+    from core.training.progress import progress, this_device
+
+    QUIET = {"show_download": False, "show_column_summaries": False, "show_data_types": False}
+
+    def plain_table(rows, first):
+        """A table to read, nothing to select in it; its first column stays in sight."""
+        look = {"selection": None, "pagination": False, "show_search": False, "freeze_columns_left": [first]}
+        return mo.ui.table(rows, **look, **QUIET)
+
+    def stats(numbers):
+        """Numbers large, what they are small, as many in a line as there is room for."""
+        shown = [mo.stat(value, label=name) for name, value in numbers.items()]
+        return mo.hstack(shown, wrap=True, justify="start", gap=2)
 
 
 @app.cell(hide_code=True)
@@ -53,9 +73,11 @@ def finished_state():
 def load(get_finished, results_dir):
     get_finished()
     _runs, _problems = results.read_table(results_dir, "runs")
+    _devices, _more = results.read_table(results_dir, "devices")
     runs = _runs.sort("utc", descending=True)
-    problems = _problems
-    return problems, runs
+    devices = _devices.to_dicts()
+    problems = _problems + _more
+    return devices, problems, runs
 
 
 @app.cell(hide_code=True)
@@ -91,45 +113,55 @@ def controls(runs):
         "parameters",
         "tokens",
         pl.col("eval_loss_nats").alias("loss"),
-        pl.col("floor_loss_nats").alias("floor"),
-        (pl.col("eval_loss_nats") - pl.col("floor_loss_nats")).alias("to go"),
         pl.col("eval_bits_per_byte").alias("bits/byte"),
+        (pl.col("eval_loss_nats") - pl.col("floor_loss_nats")).alias("above floor"),
+        pl.col("elapsed_s").alias("seconds"),
+        pl.col("device_name").alias("device"),
     )
     _asked = [place for place, run_id in enumerate(_listed["run"]) if run_id in _wanted]
-    _floored = [place for place, floor in enumerate(_listed["floor"]) if floor is not None]
+    _floored = [place for place, above in enumerate(_listed["above floor"]) if above is not None]
     _first = [place for place, name in enumerate(runs["name"]) if name == "quickstart"]
     # The reader's own latest quickstart, else the latest run that has a floor to show.
     _selected = _asked or _first[:1] or _floored[:1] or [0]
-    _half_lives = [0, 5, 10, 20, 50, 100, 200]
-    _half_life = int(_url["smooth"]) if str(_url.get("smooth", "")).isdigit() else 20
+
+    def _one_of(name, choices, default):
+        return _url[name] if _url.get(name) in choices else default
+
+    _forms = {
+        **{name: _with(count) for name in ("parameters", "tokens")},
+        **{name: _with("{:.4f}".format) for name in ("loss", "bits/byte", "above floor")},
+        "seconds": _with("{:,.0f}".format),
+    }
     table = mo.ui.table(
         _listed,
         selection="multi",
         initial_selection=_selected,
         page_size=8,
-        show_download=False,
-        show_column_summaries=False,
-        show_data_types=False,
-        format_mapping={
-            **{name: _with("{:,}".format) for name in ("parameters", "tokens")},
-            **{name: _with("{:.4f}".format) for name in ("loss", "floor", "to go", "bits/byte")},
-        },
-        label="Runs (losses in nats per token; select one or more)",
+        freeze_columns_left=["run"],
+        format_mapping=_forms,
+        label="Runs (evaluation losses in nats per token; select one or more)",
+        **QUIET,
     )
+    _time_constants = {str(steps): steps for steps in (0, 5, 10, 20, 50, 100, 200, 500)}
     options = mo.ui.dictionary(
         {
             "x": mo.ui.dropdown(
                 {title: column for column, title in charts.X_AXES.items()},
-                value=charts.X_AXES[_url["x"] if _url.get("x") in charts.X_AXES else "step"],
+                value=charts.X_AXES[_one_of("x", charts.X_AXES, "step")],
                 label="against",
             ),
+            "loss": mo.ui.dropdown(charts.LOSSES, value=_one_of("loss", charts.LOSSES, charts.LOSSES[0]), label="loss"),
+            "unit": mo.ui.dropdown(
+                charts.LOSS_UNITS, value=_one_of("unit", charts.LOSS_UNITS, charts.LOSS_UNITS[0]), label="in"
+            ),
             "smooth": mo.ui.slider(
-                steps=_half_lives,
-                value=_half_life if _half_life in _half_lives else 20,
-                label="smoothing (half-life, steps)",
+                steps=list(_time_constants.values()),
+                value=_time_constants[_one_of("smooth", _time_constants, "20")],
+                label="smoothing (time constant, steps)",
                 show_value=True,
             ),
             "log": mo.ui.switch(value=_url.get("log") != "0", label="logarithmic loss"),
+            "logx": mo.ui.switch(value=_url.get("logx") == "1", label="logarithmic across"),
         }
     )
     mo.vstack([table, mo.hstack(list(options.elements.values()), wrap=True, justify="start", gap=2)])
@@ -140,8 +172,9 @@ def controls(runs):
 def chosen(options, results_dir, runs, table):
     _ids = table.value["run"].to_list()
     mo.stop(not _ids, mo.callout(mo.md("Select at least one run in the table above."), kind="neutral"))
-    x, half_life, log_loss = options.value["x"], options.value["smooth"], options.value["log"]
+    x, log_x = options.value["x"], options.value["logx"]
     chosen_runs = runs.filter(pl.col("run_id").is_in(_ids)).to_dicts()
+    _ids = [run["run_id"] for run in chosen_runs]
     steps, samples, _unreadable = [], [], []
     for _run_id in _ids:
         for _table, _rows in (("steps", steps), ("samples", samples)):
@@ -150,26 +183,34 @@ def chosen(options, results_dir, runs, table):
             except ValueError as _error:
                 _unreadable.append(str(_error))
     _url = mo.query_params()
-    for _name, _value in {"runs": ",".join(_ids), "x": x, "smooth": half_life, "log": int(log_loss)}.items():
+    _state = {name: int(value) if isinstance(value, bool) else value for name, value in options.value.items()}
+    for _name, _value in {"runs": ",".join(_ids), **_state}.items():
         if _url.get(_name) != str(_value):
             _url.set(_name, str(_value))
     mo.callout(mo.plain_text("\n".join(_unreadable)), kind="danger") if _unreadable else None
-    return chosen_runs, half_life, log_loss, samples, steps, x
+    return chosen_runs, log_x, samples, steps, x
 
 
 @app.cell(hide_code=True)
-def loss_figure(chosen_runs, half_life, log_loss, steps, x):
-    loss_chart = charts.loss_chart(steps, chosen_runs, x, half_life, log_loss)
-    mo.vstack(
-        [
-            mo.md("## Loss"),
-            loss_chart,
-            mo.md(
-                "Thin: the loss of every batch. Thick: the same, smoothed. Points: the fixed evaluation set. "
-                "Dashed: the entropy floor, in the colour of its run."
-            ),
-        ]
+def loss_figure(chosen_runs, log_x, options, steps, x):
+    _show, _unit = options.value["loss"], options.value["unit"]
+    loss_chart = charts.loss_chart(
+        steps,
+        chosen_runs,
+        x,
+        options.value["smooth"],
+        show=_show,
+        unit=_unit,
+        log_loss=options.value["log"],
+        log_x=log_x,
     )
+    _note = (
+        "Pale: the loss of every batch. Line: the same, smoothed. Points: the fixed evaluation set. Dashed: the entropy "
+        "floor where it is known, in the colour of its run."
+    )
+    if _unit == "bits per byte":
+        _note += " Bits of a training batch are reckoned with the evaluation set's bytes per token."
+    mo.vstack([mo.md("## Loss"), loss_chart, mo.md(_note)])
     return (loss_chart,)
 
 
@@ -203,19 +244,89 @@ def verdict(chosen_runs):
 
 
 @app.cell(hide_code=True)
-def other_figures(steps, x):
-    lr_chart = charts.step_chart(steps, "lr", "learning rate", x, number_format="~g")
-    grad_norm_chart = charts.step_chart(
-        steps, "grad_norm", "gradient norm before clipping", x, log=True, number_format="~g"
+def what_differs(chosen_runs):
+    _configs = {run["run_id"]: recorded(run["config_json"]) for run in chosen_runs}
+    differing_fields = differences(_configs)
+
+    def _table(rows):
+        return plain_table(
+            [{"field": row["field"], **{k: _text(v) for k, v in row["values"].items()}} for row in rows], "field"
+        )
+
+    def _text(value):
+        return "none" if value is None else value if isinstance(value, str) else json.dumps(value)
+
+    _told = [row for row in differing_fields if row["recorded"]]
+    _partly = [row for row in differing_fields if not row["recorded"]]
+    if len(chosen_runs) == 1:
+        _shown = [mo.md("Select a second run in the table above to see in which fields the two differ.")]
+    elif _told:
+        _shown = [_table(_told)]
+    else:
+        _shown = [mo.md("In no field that all of them recorded: the same configuration.")]
+    if _partly:
+        _shown.append(
+            mo.accordion({f"{len(_partly)} fields that not all of them recorded (older rows)": _table(_partly)})
+        )
+    mo.vstack([mo.md("## Where their configurations differ"), *_shown])
+    return (differing_fields,)
+
+
+@app.cell(hide_code=True)
+def throughput(chosen_runs, devices, log_x, steps, x):
+    throughputs = throughput_rows(chosen_runs, steps, devices)
+    mo.stop(not throughputs, mo.md("## Throughput\n\nThese runs timed no step."))
+    throughput_chart = charts.throughput_chart(steps, x, log_x=log_x)
+    _shares = {
+        row["run_id"]: row["mfu_noncausal"] / row["speed"].tokens_per_s
+        for row in throughputs
+        if row["mfu_noncausal"] is not None
+    }
+    _mfu_chart = (
+        charts.throughput_chart(steps, x, log_x=log_x, factors=_shares, title="MFU (non-causal)", number_format=".0%")
+        if _shares
+        else mo.md("*No device of these runs has been measured.*")
     )
-    throughput_chart = charts.step_chart(steps, "tokens_per_s", "tokens per second", x)
+    _note = (
+        "Line: the median step; band: the middle half of the steps; dotted: a resume. MFU is the median step's training "
+        "FLOP per second (non-causal) over the best matrix product measured on the same device in the same precision."
+    )
+    _unmeasured = dict.fromkeys(f"{row['unmeasured']}." for row in throughputs if row["unmeasured"])
+    _tabs = mo.ui.tabs({"tokens per second": throughput_chart, "MFU": _mfu_chart})
+    _table = plain_table(throughput_table(throughputs), "run")
+    mo.vstack([mo.md("## Throughput"), _table, _tabs, mo.md(" ".join([_note, *_unmeasured]))])
+    return throughput_chart, throughputs
+
+
+@app.cell(hide_code=True)
+def memory(chosen_runs):
+    memories, _problems = memory_rows(chosen_runs)
+    _problems = [f"{sentence}." for sentence in _problems]
+    mo.stop(not memories, mo.md("## Memory\n\n" + " ".join(_problems)))
+    run_memory_chart = charts.run_memory_chart(memories)
+    _note = (
+        "Bars: what the accounting expects each device to hold at the fullest moment of a step (compilation and an "
+        "average of the weights are not in it). Tick: the most that was allocated at once, where the device can tell; a "
+        "CPU cannot."
+    )
+    _table = plain_table(memory_table(memories), "run")
+    mo.vstack([mo.md("## Memory"), _table, run_memory_chart, mo.md(" ".join([_note, *_problems]))])
+    return memories, run_memory_chart
+
+
+@app.cell(hide_code=True)
+def other_figures(log_x, steps, x):
+    lr_chart = charts.step_chart(steps, "lr", "learning rate", x, log_x=log_x, number_format="~g")
+    grad_norm_chart = charts.step_chart(
+        steps, "grad_norm", "gradient norm before clipping", x, log=True, log_x=log_x, number_format="~g"
+    )
     mo.vstack(
         [
-            mo.md("## Learning rate, gradient norm, throughput"),
-            mo.ui.tabs({"learning rate": lr_chart, "gradient norm": grad_norm_chart, "throughput": throughput_chart}),
+            mo.md("## Learning rate and gradient norm"),
+            mo.ui.tabs({"learning rate": lr_chart, "gradient norm": grad_norm_chart}),
         ]
     )
-    return grad_norm_chart, lr_chart, throughput_chart
+    return grad_norm_chart, lr_chart
 
 
 @app.cell(hide_code=True)
@@ -225,10 +336,8 @@ def written(samples):
         # As plain text: what a model writes is not markup.
         return mo.vstack([mo.md(f"*{_how}*"), mo.plain_text(_wrap(row["prompt"] + row["text"]))])
 
-    def _wrap(text, width=92):
-        import textwrap
-
-        return "\n".join(textwrap.fill(line, width) for line in text.strip().splitlines())
+    def _wrap(text):
+        return "\n".join(textwrap.fill(line, 92) for line in text.strip().splitlines())
 
     mo.vstack(
         [
@@ -243,9 +352,19 @@ def written(samples):
 
 @app.cell(hide_code=True)
 def live_controls():
+    _as_is = "as in the preset"
+
+    def _choice(field, label, choices):
+        return mo.ui.dropdown({_as_is: "", **{name: f"{field}={name}" for name in choices}}, value=_as_is, label=label)
+
+    _fields = {"optimizer.kind": OptimizerConfig, "precision": RunConfig}
+    _names = {field: get_args(kind.__annotations__[field.rpartition(".")[2]]) for field, kind in _fields.items()}
     live_form = mo.ui.dictionary(
         {
             "preset": mo.ui.dropdown(list(PRESETS), value="quickstart", label="preset"),
+            "optimizer": _choice("optimizer.kind", "optimizer", _names["optimizer.kind"]),
+            "precision": _choice("precision", "precision", _names["precision"]),
+            "micro_batch": _choice("micro_batch_size", "micro-batch", ["1", "2", "4", "8", "16", "32"]),
             "overrides": mo.ui.text(
                 value="num_steps=300 eval_every=50", label="fields to change, as on the command line", full_width=True
             ),
@@ -253,26 +372,46 @@ def live_controls():
     )
     start = mo.ui.run_button(label="Start", kind="success")
     stop = mo.ui.run_button(label="Stop", kind="danger")
+    _choices = [live_form[name] for name in ("preset", "optimizer", "precision", "micro_batch")]
     mo.vstack(
         [
             mo.md(
                 "## Train here\n\nStarts `workbook train` in a process of its own: it goes on if this page is closed, and "
                 "Stop saves a checkpoint first."
             ),
+            mo.hstack(_choices, wrap=True, justify="start"),
             live_form["overrides"],
-            mo.hstack([live_form["preset"], start, stop], wrap=True, justify="start"),
+            mo.hstack([start, stop], wrap=True, justify="start"),
         ]
     )
     return live_form, start, stop
 
 
 @app.cell(hide_code=True)
-def act(data_dir, live_form, results_dir, start, stop):
+def planned(live_form):
+    plan_words, plan_error = [], ""
+    try:
+        _choices = [live_form.value[name] for name in ("optimizer", "precision", "micro_batch")]
+        plan_words = [*filter(None, _choices), *shlex.split(live_form.value["overrides"])]
+        _numbers = cost_numbers(load_config(live_form.value["preset"], plan_words))
+    except ValueError as _error:
+        plan_error = str(_error)
+        _shown = mo.callout(mo.plain_text(plan_error), kind="danger")
+    else:
+        _command = shlex.join(["workbook", "train", live_form.value["preset"], *plan_words])
+        _shown = mo.vstack([stats(_numbers), mo.md(f"`{_command}`")])
+    _shown
+    return plan_error, plan_words
+
+
+@app.cell(hide_code=True)
+def act(data_dir, live_form, plan_error, plan_words, results_dir, start, stop):
     _answer = None
     if start.value:
         try:
-            _words = shlex.split(live_form.value["overrides"])
-            launch.launch(live_form.value["preset"], _words, data_dir, results_dir)
+            if plan_error:
+                raise ValueError(plan_error)
+            launch.launch(live_form.value["preset"], plan_words, data_dir, results_dir)
         except (ValueError, OSError) as _error:
             _answer = mo.callout(mo.plain_text(f"not started: {_error}"), kind="danger")
     if stop.value:
@@ -290,7 +429,7 @@ def clock(start):
 
 
 @app.cell(hide_code=True)
-def live(data_dir, get_finished, results_dir, set_finished, start, stop, tick):
+def live(data_dir, devices, get_finished, results_dir, set_finished, start, stop, tick):
     start.value, stop.value, tick.value
     _launched = sorted((data_dir / "runs").glob("*/launch.json"), key=lambda path: path.stat().st_mtime)
     mo.stop(not _launched, mo.md("*Nothing has been started from here yet.*"))
@@ -299,32 +438,24 @@ def live(data_dir, get_finished, results_dir, set_finished, start, stop, tick):
     if not _running and get_finished() != _folder.path.name:
         set_finished(_folder.path.name)
     live_rows = [{name: getattr(row, name) for name in row.__slots__} for row in _folder.rows()]
-    _log = (
-        launch.log_path(_folder).read_text(errors="replace").strip().splitlines()
-        if launch.log_path(_folder).exists()
-        else []
-    )
     _about = _folder.description()
-    _num_steps = _about["config"]["num_steps"] if _about else None
-    _floors = [{"run_id": _folder.path.name, "floor_loss_nats": _about["floor_loss_nats"]}] if _about else []
     _shown = [mo.hstack([mo.md(f"**{_folder.path.name}**: {'running' if _running else 'ended'}"), tick], wrap=True)]
-    if live_rows:
-        _last = live_rows[-1]
-        _rates = [row["tokens_per_s"] for row in live_rows[-20:] if row["tokens_per_s"]]
-        _evaluations = [row["eval_loss_nats"] for row in live_rows if row["eval_loss_nats"] is not None]
-        _stats = [
-            mo.stat(f"{_last['step']:,}" + (f" / {_num_steps:,}" if _num_steps else ""), label="step"),
-            mo.stat("–" if _last["train_loss_nats"] is None else f"{_last['train_loss_nats']:.3f}", label="batch loss"),
-            mo.stat(f"{_evaluations[-1]:.4f}" if _evaluations else "–", label="evaluation loss"),
-            mo.stat(f"{sum(_rates) / len(_rates):,.0f}" if _rates else "–", label="tokens/s"),
-        ]
-        _shown += [
-            mo.hstack(_stats, wrap=True, justify="start", gap=2),
-            charts.loss_chart(live_rows, _floors, "step", 10),
-        ]
+    if live_rows and _about:
+        _config = recorded(json.dumps(_about["config"]))
+        _floors = [{"run_id": _folder.path.name, "floor_loss_nats": _about["floor_loss_nats"]}]
+        _numbers, _unmeasured = progress(
+            live_rows,
+            num_steps=_config["num_steps"],
+            precision=_config["precision"],
+            device=this_device(_config["device"]),
+            devices=devices,
+        )
+        _shown += [stats(_numbers), *([mo.md(f"{_unmeasured}.")] if _unmeasured else [])]
+        _shown.append(charts.loss_chart(live_rows, _floors, "step", 10))
     elif _running:
         _shown.append(mo.md("*starting …*"))
     if not _running and not results.table_path(results_dir, "runs", _folder.path.name).exists():
+        _log = launch.log_path(_folder).read_text(errors="replace").strip().splitlines()
         _last_words = "\n".join(_log[-5:]) or "the process ended without a word"
         _shown.append(mo.callout(mo.plain_text(_last_words), kind="danger"))
     mo.vstack(_shown)
@@ -333,19 +464,8 @@ def live(data_dir, get_finished, results_dir, set_finished, start, stop, tick):
 
 @app.cell(hide_code=True)
 def details(chosen_runs):
-    def _provenance(run):
-        _fields = (
-            "device",
-            "device_name",
-            "num_threads",
-            "torch_version",
-            "git_commit",
-            "utc",
-            "seed",
-            "config_id",
-            "dataset_id",
-        )
-        return mo.md("\n".join(f"- {name.replace('_', ' ')}: `{run[name]}`" for name in _fields))
+    def _row(run):
+        return mo.json({**run, "config_json": json.loads(run["config_json"] or "{}")})
 
     mo.vstack(
         [
@@ -362,12 +482,7 @@ def details(chosen_runs):
     - training time: seconds in training steps; evaluation and checkpoints are left out.
     """
                     ),
-                    **{
-                        f"{run['run_id']}: configuration and provenance": mo.vstack(
-                            [_provenance(run), mo.json(json.loads(run["config_json"] or "{}"))]
-                        )
-                        for run in chosen_runs
-                    },
+                    **{f"{run['run_id']}: configuration and provenance": _row(run) for run in chosen_runs},
                 }
             ),
         ]

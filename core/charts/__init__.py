@@ -8,6 +8,7 @@ from core.charts.architecture import (
 from core.charts.chips import is_part, plain, visible_bytes
 from core.charts.diagram import diagram
 from core.charts.machine import memory_walk_chart, roofline_chart
+from core.charts.run_costs import run_memory_chart, throughput_chart
 from core.charts.style import GROUP_COLOURS, PALETTE
 from core.charts.table import anchor, linked_table
 from core.charts.tokenizer_study import (
@@ -24,16 +25,20 @@ from core.charts.tokenizer_study import (
 from core.charts.tokens import (
     UNDER_TOKENS,
     compression_chart,
+    control_row,
     pair_table,
+    side_by_side,
     token_panels,
     token_table,
     word_pieces,
 )
-from core.charts.training import MAX_POINTS, X_AXES, loss_chart, step_chart
+from core.charts.training import LOSS_UNITS, LOSSES, MAX_POINTS, X_AXES, loss_chart, step_chart
 
 __all__ = [
     "COSTS",
     "GROUP_COLOURS",
+    "LOSSES",
+    "LOSS_UNITS",
     "MAX_POINTS",
     "PALETTE",
     "UNDER_TOKENS",
@@ -43,6 +48,7 @@ __all__ = [
     "breakdown_chart",
     "comparison_chart",
     "compression_chart",
+    "control_row",
     "diagram",
     "file_size_chart",
     "growth_chart",
@@ -55,8 +61,11 @@ __all__ = [
     "plain",
     "rank_chart",
     "roofline_chart",
+    "run_memory_chart",
+    "side_by_side",
     "speed_chart",
     "step_chart",
+    "throughput_chart",
     "token_panels",
     "token_table",
     "transfer_chart",

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
@@ -86,8 +87,9 @@ def test_the_study_is_told(notebook, study):
     chosen = definitions["text"]
     assert chosen == "law"
     best = max(("sea", "law"), key=lambda name: of[name, chosen, "held-out"])
-    assert f"that of {best} packs the most" in text
-    assert f"packs {of['law', 'law', 'held-out']:.2f}, and {of['law', 'law', 'training']:.2f} of the text" in text
+    assert f"the vocabulary of {best} is best: {of[best, chosen, 'held-out']:.2f} bytes" in text
+    assert f"packs {of['law', 'law', 'training']:.2f} bytes of that text into a token" in text
+    assert f"Of text it has not seen: {of['law', 'law', 'held-out']:.2f}." in text
     pairs = ("sea", "law"), ("law", "sea")
     losses = [1 - of[one, other, "held-out"] / of[other, other, "held-out"] for one, other in pairs]
     assert f"costs {sum(losses) / 2:.0%} of the bytes per token in the mean of 2 pairs" in text
@@ -120,7 +122,7 @@ def test_the_runs_are_told(notebook, tmp_path):
     ]
     floor = 0.1 * 500 / 1000 / math.log(2)
     assert f"0.2500 bits per byte, {0.25 - floor:.4f} above the floor of {floor:.4f}" in text
-    assert "ends at 0.5500, 2.2 times as many; the seeds do not overlap" in text
+    assert "ends at 0.5500, 2.2 times as many. The seeds do not overlap" in text
     assert "4 runs of one architecture" in text
     assert "No measurement of compression yet" in text
     assert "vocabulary_chart" not in definitions
@@ -136,6 +138,28 @@ def test_the_speed_is_told(notebook, tmp_path):
     assert "the Pile (825 GB) takes 4.6 hours on one such machine; 1 would do it" in text  # 825e9 / 5e7 = 16,500 s
     assert other["pile_s"] == pytest.approx(825e9 / 5e6)
     assert notebook.findings.machines_for_a_day(other["pile_s"]) == 2
+
+
+def test_the_texts_are_those_of_the_study_with_the_most(notebook, study, tmp_path):
+    _, (compression, _, _) = study
+    alone = [replace(row, study_id="a", trained_on="tales", encoded="tales") for row in compression]
+    for name, rows in (("mine", compression), ("a", alone)):
+        write_rows(tmp_path, "tokenizer_compression", name, rows)
+    _, definitions = shown(notebook, tmp_path)
+    assert definitions["options"].value["study"] == "mine"
+    assert list(definitions["of_study"].elements["text"].options) == ["law", "sea"]
+    assert definitions["text"] == "law"
+
+
+def test_only_works_that_were_measured_are_offered(notebook, tmp_path):
+    rows = [replace(speed_row("ours", repeat, 0.2), work="short_50", calls=1000) for repeat in range(2)]
+    write_rows(tmp_path, "tokenizer_speed", "b", rows)
+    text, definitions = shown(notebook, tmp_path)
+    assert list(definitions["options"].elements["work"].options) == ["strings of 50 characters"]
+    assert definitions["bench"].value == "text, 1,000 tokens (b)"
+    assert [row["median_us"] for row in definitions["engines"]] == [pytest.approx(200)]
+    assert "µs per call ours 200.0" in text
+    assert not [told for told in ("same result", "time / ours", "the Pile (825 GB)") if told in text]
 
 
 def test_an_unreadable_file_is_named(notebook, study, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from test_notebooks import load
 
 from core.tokenizer import Tokenizer, train_bpe
-from core.tokenizer.anatomy import train_on_text
+from core.tokenizer.anatomy import Anatomy, train_on_text
 from core.tokenizer.pretokenize import END_OF_TEXT
 from core.tokenizer.samples import TALE, TONGUES
 
@@ -86,15 +86,18 @@ def test_ascii_is_never_cut(notebook):
 
 def test_the_curve_goes_through_the_tokenizers_of_every_size(notebook):
     text = "The girl counted to seven. Море большое."
-    _, definitions = shown(notebook, text=text)
-    lines, points = (layer.data.values for layer in definitions["compression_chart"].layer)
-    for row in [*lines[::9], *points]:
-        source, pattern = {"A": (TALE, "gpt2"), "B": (TONGUES, "cl100k")}[row["tokenizer"]]
-        tokenizer = train_on_text(source, row["vocab_size"], [END_OF_TEXT], pattern=pattern)
-        encoded = text if row["text"] == "your text" else source
-        assert row["bytes_per_token"] == len(encoded.encode()) / len(tokenizer.encode(encoded))
-    assert [(row["tokenizer"], row["vocab_size"]) for row in points] == [("A", 640), ("B", 1536)]
-    assert max(row["vocab_size"] for row in lines) == 2048
+    texts, definitions = shown(notebook, text=text)
+    for name, own in (("compression_chart", False), ("training_chart", True)):
+        lines, points = (layer.data.values for layer in definitions[name].layer)
+        for row in [*lines[::9], *points]:
+            source, pattern = {"A": (TALE, "gpt2"), "B": (TONGUES, "cl100k")}[row["tokenizer"]]
+            tokenizer = train_on_text(source, row["vocab_size"], [END_OF_TEXT], pattern=pattern)
+            encoded = source if own else text
+            assert row["bytes_per_token"] == len(encoded.encode()) / len(tokenizer.encode(encoded))
+        assert [(row["tokenizer"], row["vocab_size"]) for row in points] == [("A", 640), ("B", 1536)]
+        assert max(row["vocab_size"] for row in lines) == 2048
+    ended = max(row["vocab_size"] for row in lines if row["tokenizer"] == "A")
+    assert f"A's lines end at {ended:,} tokens" in words(section(texts, "What a larger vocabulary buys"))
 
 
 def test_an_empty_text_is_no_error(notebook):
@@ -112,11 +115,11 @@ def test_what_is_typed_is_not_markup(notebook):
 
 def test_an_uploaded_tokenizer_stands_beside_them(notebook):
     other = train_on_text("abab abab abc", 260, ["<b>"])
-    texts, definitions = shown(notebook, text="abab<b>abc", other=other)
+    texts, definitions = shown(notebook, text="abab<b>abc", other=Anatomy(other, "a.json"))
     panels = {panel["name"]: [row["id"] for row in panel["rows"]] for panel in definitions["panels"]}
     assert list(panels) == ["A", "B", "C", "Bytes"]
     assert panels["C"] == other.encode("abab<b>abc")
-    assert "C from files: 260 tokens" in words(section(texts, '"tokens token-panels"'))
+    assert "C a.json" in words(section(texts, '"tokens token-panels"'))
 
 
 def test_data_sets_of_this_machine_are_offered(notebook, tmp_path):
