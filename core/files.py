@@ -64,6 +64,11 @@ def is_url(path: str | os.PathLike[str]) -> bool:
     return "://" in os.fspath(path)
 
 
+def temporary_name(path: Path) -> Path:
+    """A name beside a path that nobody else has."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+
+
 def is_compressed(path: str | os.PathLike[str]) -> bool:
     """Whether a file's name says that it is compressed."""
     return os.fspath(path).endswith(COMPRESSED)
@@ -94,6 +99,12 @@ def file_size(path: str | os.PathLike[str]) -> int:
     return (file_stamp(path)[0] if end is None else end) - begin
 
 
+def check_text(path: str | os.PathLike[str]) -> None:
+    """Raise ValueError where a text (also at a URL) is missing, a folder or empty, or does not begin as UTF-8."""
+    with contextlib.closing(text_blocks(path)) as blocks:
+        next(blocks)
+
+
 def text_size(paths: Iterable[str | os.PathLike[str]]) -> int:
     """About how much text some files (also URLs) hold: compressed ones three times their size, missing ones nothing."""
     total = 0
@@ -121,7 +132,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         return
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    temporary = temporary_name(path)
     try:
         temporary.touch(exist_ok=False)
         yield temporary
@@ -169,6 +180,26 @@ def read_json(path: str | os.PathLike[str]) -> Any:
             return json.loads(file.read())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not JSON ({error})") from None
+
+
+def read_sidecar(path: str | os.PathLike[str], kind: str) -> Any:
+    """Read `FILE.json`, the JSON beside a file that says what the file is.
+
+    Args:
+        path: The file itself, also a URL.
+        kind: What it should be, for the message: "token file".
+
+    Raises:
+        ValueError: If the file is missing or a folder, it has no such JSON beside it, or that is none.
+    """
+    file_stamp(path)
+    sidecar = f"{os.fspath(path)}.json"
+    try:
+        file_stamp(sidecar)
+    except ValueError:
+        name = sidecar.rpartition("/")[2]
+        raise ValueError(f"{path}: not a {kind}: it has no {name} beside it") from None
+    return read_json(sidecar)
 
 
 def open_stored(path: str | os.PathLike[str]) -> BinaryIO:

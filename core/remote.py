@@ -11,6 +11,17 @@ if TYPE_CHECKING:
 
 READ_AHEAD = 1 << 23
 """Bytes that are asked for at a time."""
+_PACKAGES = {
+    "s3": "s3fs",
+    "s3a": "s3fs",
+    "gs": "gcsfs",
+    "gcs": "gcsfs",
+    "abfs": "adlfs",
+    "az": "adlfs",
+    "http": "aiohttp",
+    "https": "aiohttp",
+}
+"""What speaks a protocol, where that is a package of its own."""
 
 
 def filesystem(url: str) -> tuple["AbstractFileSystem", str]:
@@ -25,9 +36,9 @@ def filesystem(url: str) -> tuple["AbstractFileSystem", str]:
         return fsspec.url_to_fs(url)
     except ImportError as error:
         protocol = url.partition("://")[0]
-        package = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
-        name = package.get(protocol)
-        hint = f"{protocol}:// needs the package {name} (pip install {name})" if name else str(error)
+        name = _PACKAGES.get(protocol)
+        install = "-e '.[s3]'" if name == "s3fs" else name  # an extra of this project
+        hint = f"{protocol}:// needs the package {name} (pip install {install})" if name else str(error)
         raise ValueError(f"{url}: {hint}") from None
     except ValueError as error:
         raise ValueError(f"{url}: {error}") from None
@@ -81,12 +92,25 @@ def names(url: str) -> list[str]:
             return []
 
 
+def check_reachable(url: str) -> None:
+    """Raise unless the store that a URL names can be asked; better now than after the work.
+
+    Raises:
+        ValueError: If the protocol is unknown, read only, or the package that speaks it is not installed.
+        OSError: If the store cannot be asked.
+    """
+    store, path = filesystem(url)
+    if url.partition("://")[0] in ("http", "https"):
+        raise ValueError(f"{url}: can be read, not written; name a file or an object store's s3://bucket/key")
+    with _one_line(url):
+        store.exists(path)
+
+
 @contextlib.contextmanager
 def uploaded(url: str) -> Iterator[Path]:
     """Yield a local path to write; what stands there in the end is uploaded, unless there was an error."""
+    check_reachable(url)
     store, path = filesystem(url)
-    with _one_line(url):  # better now than after the work
-        store.exists(path)
     with tempfile.TemporaryDirectory(prefix="workbook-") as folder:
         temporary = Path(folder) / "upload"
         temporary.touch()

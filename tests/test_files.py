@@ -19,6 +19,7 @@ from core.files import (
     Source,
     atomic_path,
     binary_blocks,
+    check_text,
     file_size,
     file_stamp,
     folder_names,
@@ -29,6 +30,7 @@ from core.files import (
     write_json,
     write_text,
 )
+from core.outputs import check_output
 
 ROOT = Path(__file__).parents[1]
 FUZZ = settings(deadline=None, derandomize=True, max_examples=200)
@@ -213,7 +215,7 @@ def test_damage_inside_the_compression_is_refused(tmp_path, suffix, compress):
         list(text_blocks(path))
 
 
-@pytest.mark.parametrize("content", [b"", gzip.compress(b"")])
+@pytest.mark.parametrize("content", [b"", gzip.compress(b"", mtime=0)])
 def test_an_empty_file_is_refused(tmp_path, content):
     path = tmp_path / ("file.gz" if content else "file.txt")
     path.write_bytes(content)
@@ -349,6 +351,23 @@ def test_a_protocol_that_is_not_spoken_is_named(monkeypatch):
         list(binary_blocks("gs://a/b"))
 
 
+@pytest.mark.parametrize(
+    ("url", "hint"),
+    [
+        ("s3://a/b", "s3:// needs the package s3fs (pip install -e '.[s3]')"),
+        ("http://a/b", "http:// needs the package aiohttp (pip install aiohttp)"),
+        ("https://a/b", "https:// needs the package aiohttp (pip install aiohttp)"),
+    ],
+)
+def test_the_command_that_installs_what_is_missing_is_named(monkeypatch, url, hint):
+    def fail(url):
+        raise ImportError("some package is missing")
+
+    monkeypatch.setattr(fsspec, "url_to_fs", fail)
+    with pytest.raises(ValueError, match=f"^{re.escape(f'{url}: {hint}')}$"):
+        list(binary_blocks(url))
+
+
 def test_a_store_that_cannot_be_reached_is_said_in_a_line(monkeypatch):
     def fail(url):
         raise type("NoCredentialsError", (Exception,), {})("Unable to locate credentials")
@@ -362,3 +381,61 @@ def test_local_paths_do_not_load_fsspec():
     code = "import sys, core.files as f; list(f.binary_blocks('pyproject.toml')); print('fsspec' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A text, links to it, and folders."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "a.txt").write_text("text")
+    (tmp_path / "a.json").write_text("{}")
+    (tmp_path / "soft").symlink_to(tmp_path / "a.txt")
+    (tmp_path / "hard").hardlink_to(tmp_path / "a.txt")
+    return tmp_path
+
+
+@pytest.mark.parametrize("out", ["a.txt", "./a.txt", "folder/../a.txt", "soft", "hard", "a"])
+def test_what_is_read_is_not_written(place, monkeypatch, out):
+    monkeypatch.chdir(place)
+    with pytest.raises(ValueError, match="to be read and to be written; name another file to write"):
+        check_output(out, [place / "folder" / "b.txt", place / "a.txt", Source(place / "a.json")], sidecar=True)
+    check_output("b.txt", [place / "a.txt"], sidecar=True)
+    check_output("a", [place / "a.json"])
+
+
+def test_what_cannot_be_written_is_said_before_the_work(place):
+    before = names(place)
+    for out, folder, message in (
+        ("folder", False, "folder: a folder; name the file to write"),
+        ("a.txt", True, "a.txt: a file; name the folder to write to"),
+        ("a.txt/x/y", False, f"a.txt/x/y: {place / 'a.txt'} is a file, not a folder"),
+        ("a.txt/x", True, f"a.txt/x: {place / 'a.txt'} is a file, not a folder"),
+        ("x" * 300, False, "cannot be written (File name too long)"),
+        ("/proc/nosuch/x", False, "/proc/nosuch/x: cannot be written ("),
+        ("/dev/null", False, "/dev/null: a device or a pipe; name the file to write"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            check_output(place / out, folder=folder)
+    check_output(place / "new" / "folder" / "x", [place / "a.txt"])
+    check_output(place / "new", folder=True)
+    check_output(place / "folder", folder=True)
+    assert names(place) == before
+    assert names(place / "folder") == []
+
+
+def test_a_url_that_is_read_or_cannot_be_written_is_refused():
+    write_text("memory://outputs/a.txt", "text")
+    with pytest.raises(ValueError, match=r"memory://outputs/a\.txt: to be read and to be written"):
+        check_output("memory://outputs/a.txt", ["memory://outputs/a.txt"])
+    check_output("memory://outputs/b.txt", ["memory://outputs/a.txt"])
+    with pytest.raises(ValueError, match="nosuch://a/b: Protocol not known"):
+        check_output("nosuch://a/b")
+
+
+def test_a_text_is_looked_at_before_the_work(place):
+    check_text(place / "a.txt")
+    (place / "empty").touch()
+    (place / "binary").write_bytes(b"\xff")
+    for name, message in (("empty", "the file is empty"), ("binary", "not UTF-8 at byte 0"), ("x", "no such file")):
+        with pytest.raises(ValueError, match=re.escape(f"{place / name}: {message}")):
+            check_text(place / name)

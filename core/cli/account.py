@@ -38,7 +38,9 @@ def account(
         int | None, typer.Option(help="Tokens of a sequence; the full context if not given.", show_default=False)
     ] = None,
     precision: Annotated[str, typer.Option(help="float32, tf32, float64, bfloat16-autocast or bfloat16.")] = "float32",
-    optimizer: Annotated[str, typer.Option(help="adamw, adamw-foreach, adamw-fused, sgd-momentum or sgd.")] = "adamw",
+    optimizer: Annotated[
+        str, typer.Option(help="adamw, muon, adamw-foreach, adamw-fused, sgd-momentum or sgd.")
+    ] = "adamw",
     checkpointing: Annotated[
         bool, typer.Option("--checkpointing", help="Keep each block's input alone and compute it twice.")
     ] = False,

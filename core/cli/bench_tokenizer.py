@@ -13,7 +13,7 @@ from core.cli.options import DEFAULT_RESULTS, Commit, ResultsDir
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from core.experiments.tokenizer_bench import Case
+    from core.experiments.tokenizer_ratios import Case
     from core.records import TokenizerSpeedRow
 
 _OTHER = {"train": "other tokens", "encode": "other ids", "short": "other ids", "decode": "other text"}
@@ -79,9 +79,11 @@ def tokenizer(
     from core.corpus.longtail import write_longtail
     from core.experiments.device_measure import slug
     from core.experiments.tokenizer_bench import WORKS, contestants, open_corpus, tokenizer_rows
+    from core.files import check_text
+    from core.outputs import check_output
     from core.provenance import git_commit
     from core.records import TokenizerSpeedRow
-    from core.results import check_writable, read_rows, table_path, write_rows
+    from core.results import read_rows, table_path, write_rows
     from core.training.device import device_name
 
     if inputs and num_bytes is not None:
@@ -96,7 +98,9 @@ def tokenizer(
     if rows:
         say(f"{path}: measured {rows[0].utc} (--fresh measures anew)")
     else:
-        check_writable(results, ["tokenizer_speed"])
+        check_output(path, inputs or [])
+        for text in inputs or []:
+            check_text(text)
         commit = commit or git_commit()
         for engine in missing:
             say(f"{engine} is not installed and left out (pip install -e '.[bench]')")
@@ -131,7 +135,7 @@ def tokenizer(
 def _table(rows: Sequence[TokenizerSpeedRow]) -> Iterator[str]:
     """A line an engine: its median rate, its time divided by ours, the most memory, whether the results agree."""
     from core.accounting.text import bytes_text
-    from core.experiments.tokenizer_bench import case, ratios
+    from core.experiments.tokenizer_ratios import case, ratios
 
     cases: dict[Case, list[TokenizerSpeedRow]] = {}
     for row in rows:
@@ -151,7 +155,8 @@ def _table(rows: Sequence[TokenizerSpeedRow]) -> Iterator[str]:
             yield head
             before = corpus
         ratio = found.get(key) if engine != "ours" else None
-        times = f"{ratio.median:.2f}x ({ratio.lowest:.2f}-{ratio.highest:.2f})" if ratio else ""
+        spread = f" ({ratio.lowest:.2f}-{ratio.highest:.2f})" if ratio and len(repeated) > 1 else ""
+        times = f"{ratio.median:.2f}x{spread}" if ratio else ""
         peaks = [row.peak_rss_bytes for row in repeated if row.peak_rss_bytes is not None]
         memory = bytes_text(max(peaks)) if peaks else ""
         remark = "" if all(row.agrees for row in repeated) else f"  {_OTHER[work.partition('_')[0]]}"

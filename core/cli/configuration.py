@@ -138,6 +138,12 @@ def _check_keys(values: dict[str, Any], hint: Any, origin: str, prefix: str = ""
             _check_keys(value, hints[key], origin, f"{prefix}{key}.")
 
 
+_WANTED = {
+    **dict.fromkeys(["int_parsing", "int_type", "int_from_float"], "a whole number was expected"),
+    **dict.fromkeys(["float_parsing", "float_type"], "a number was expected"),
+}
+
+
 def _build(values: dict[str, Any], origin: str) -> RunConfig:
     _check_keys(values, RunConfig, origin)
     try:
@@ -148,4 +154,5 @@ def _build(values: dict[str, Any], origin: str) -> RunConfig:
         if first["type"] == "value_error":  # our own check: its message says it all
             raise ValueError(f"{origin}{name + ': ' if name else ''}{first['ctx']['error']}") from None
         given = "" if first["type"] == "missing" else f" is {first['input']!r}"
-        raise ValueError(f"{origin}{name}{given}: {first['msg'][:1].lower()}{first['msg'][1:]}") from None
+        said = first["msg"][:1].lower() + first["msg"][1:]
+        raise ValueError(f"{origin}{name}{given}: {_WANTED.get(first['type'], said)}") from None

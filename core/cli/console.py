@@ -4,20 +4,26 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.progress import (
     BarColumn,
     DownloadColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
-    TransferSpeedColumn,
 )
+from rich.text import Text
 
 from core.records import RunRow, StepRow
 
 console = Console(highlight=False)
+"""Results, on standard output."""
+errors = Console(highlight=False, stderr=True)
+"""Progress, so that standard output holds the results alone."""
 
 
 def say(text: str = "") -> None:
@@ -25,15 +31,27 @@ def say(text: str = "") -> None:
     console.print(text, markup=False, soft_wrap=True)
 
 
+def _progress(*columns: ProgressColumn) -> Progress:
+    """Bars on standard error; none where that is no terminal, since a log has no use for them."""
+    errors.quiet = console.quiet
+    return Progress(*columns, console=errors, disable=not errors.is_terminal)
+
+
+class _RateColumn(ProgressColumn):
+    """Bytes per second from the beginning to now: what is shown in the end is the rate of the whole."""
+
+    def render(self, task: Task) -> Text:
+        """The rate, nothing where there is none yet."""
+        seconds = task.finished_time or task.elapsed
+        done = task.completed - (task.fields["before"] or 0)
+        return Text(f"{decimal(int(done / seconds))}/s" if seconds and done > 0 else "", style="progress.data.speed")
+
+
 @contextlib.contextmanager
 def stage_progress() -> Iterator[Callable[[str, int, int], None]]:
     """A bar per stage; yields what `core.corpus.dataset` calls with (stage, done, total)."""
-    progress = Progress(
-        TextColumn("  {task.description:<14}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(compact=True),
-        console=console,
+    progress = _progress(
+        TextColumn("  {task.description:<14}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(compact=True)
     )
     tasks = {}
 
@@ -51,21 +69,28 @@ def stage_progress() -> Iterator[Callable[[str, int, int], None]]:
 
 
 @contextlib.contextmanager
-def byte_progress(description: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A bar of bytes with speed and time left; yields what takes (done, total)."""
-    progress = Progress(
+def byte_progress(description: str, before: int | None = None) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar of bytes with speed and time left; yields what takes (done, total).
+
+    Args:
+        description: Stands before the bar.
+        before: Bytes that were done before this began, which the speed leaves out; what the first call says if not
+            given.
+    """
+    progress = _progress(
         TextColumn("  {task.description}"),
         BarColumn(),
         DownloadColumn(),
-        TransferSpeedColumn(),
+        _RateColumn(),
         TimeRemainingColumn(compact=True),
-        console=console,
     )
-    task = progress.add_task(description, total=None)
+    task = progress.add_task(description, total=None, before=before)
 
     def update(done: int, total: int | None) -> None:
+        nonlocal before
+        before = done if before is None else before
         progress.start()
-        progress.update(task, completed=done, total=total)
+        progress.update(task, completed=done, total=total, before=before)
 
     try:
         yield update
@@ -75,7 +100,7 @@ def byte_progress(description: str) -> Iterator[Callable[[int, int | None], None
 
 
 class ConsoleSink:
-    """A bar over the steps with loss, tokens per second and time left; a line for every evaluation.
+    """A bar over the steps with loss, tokens per second and time left; a line for every evaluation, both as progress.
 
     Args:
         num_steps: Of the whole run.
@@ -85,14 +110,13 @@ class ConsoleSink:
 
     def __init__(self, num_steps: int, start_step: int, floor_loss_nats: float | None) -> None:
         self._floor = floor_loss_nats
-        self._progress = Progress(
+        self._progress = _progress(
             TextColumn("  step"),
             MofNCompleteColumn(),
             BarColumn(),
             TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(compact=True),
             TextColumn("left"),
-            console=console,
         )
         self._task = self._progress.add_task("train", total=num_steps, completed=start_step, figures="")
         self._progress.start()

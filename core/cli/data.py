@@ -138,10 +138,10 @@ def longtail(
     """Make text without meaning whose vocabulary keeps growing as the web's does, to measure tokenizers on."""
     from core.cli.console import byte_progress, say
     from core.corpus.longtail import write_longtail
+    from core.outputs import check_output
 
-    if out.is_dir():
-        raise ValueError(f"{out}: a folder; name the text file to write")
-    with byte_progress(out.name) as progress:
+    check_output(out)
+    with byte_progress(out.name, before=0) as progress:
         write_longtail(out, num_bytes, seed, lambda done: progress(done, num_bytes))
     say(f"{out}: {out.stat().st_size:,} bytes")
 

@@ -8,11 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from core.cli.tokenizer_convert import convert
-from core.cli.tokenizer_shards import Engine, Input, Threads, count, join, merge_counts, reading_progress, which_shard
+from core.cli.tokenizer_shards import (
+    Engine,
+    Input,
+    Threads,
+    count,
+    join,
+    merge_counts,
+    reading_progress,
+    which_shard,
+)
 from core.cli.tokenizer_study import study
 from core.tokenizer.pretokenize import END_OF_TEXT, PATTERNS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from core.corpus.tokens import TokenFileInfo
     from core.tokenizer import Tokenizer
 
@@ -48,10 +59,13 @@ def train(
 ) -> None:
     """Train a vocabulary on texts, or on counts of them."""
     from core.cli.console import say, stage_progress
+    from core.outputs import check_output
     from core.tokenizer import Tokenizer
+    from core.tokenizer.tokenizer import FILES
 
-    if out.is_file():
-        raise ValueError(f"{out}: a file; name a folder for the tokenizer's files")
+    check_output(out, folder=True)
+    for name in FILES:
+        check_output(out / name, inputs or ([] if counts is None else [counts, f"{counts}.json"]))
     if counts is None:
         from core.tokenizer.train import train_bpe_files
 
@@ -69,6 +83,7 @@ def train(
                 on_count=counted,
                 on_merge=lambda done, of: stages("merges", done, of),
             )
+            _end_merges(stages, len(merges))
     else:
         from core.tokenizer.counts import train_on_counts
 
@@ -78,11 +93,19 @@ def train(
             vocab, merges, info = train_on_counts(
                 counts, vocab_size, engine=engine, on_merge=lambda done, of: stages("merges", done, of)
             )
+            _end_merges(stages, len(merges))
         special, pattern = info.special_tokens, info.pattern
     tokenizer = Tokenizer(vocab, merges, special, pattern=pattern)
     tokenizer.save(out)
-    early = f" ({vocab_size:,} wanted: no pair was left)" if len(vocab) < vocab_size else ""
-    say(f"{out}: {len(vocab):,} tokens{early}, {len(merges):,} merges, the longest {_longest(tokenizer)!r}")
+    early = f" of {vocab_size:,} wanted (no pair of tokens was left to merge)" if len(vocab) < vocab_size else ""
+    learnt = f"{len(merges):,} merges, the longest token {_longest(tokenizer)!r}" if merges else "no merge was learnt"
+    say(f"{out}: {len(vocab):,} tokens{early}, {learnt}")
+
+
+def _end_merges(stages: Callable[[str, int, int], None], num_merges: int) -> None:
+    """Fill the bar, also where training ended early because no pair was left."""
+    if num_merges:
+        stages("merges", num_merges, num_merges)
 
 
 @app.command()
@@ -97,7 +120,10 @@ def encode(
         str | None,
         typer.Option(help="i/n: write the i-th of n only, 0/n the first. Any machine, any order.", show_default=False),
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Encode also shards that stand already.")] = False,
+    fresh: Annotated[
+        bool,
+        typer.Option("--fresh", help="Encode also shards that stand already, and replace tokens of other text."),
+    ] = False,
     engine: Engine = "auto",
     threads: Threads = None,
 ) -> None:
@@ -106,21 +132,25 @@ def encode(
     Run again, shards that stand are recognised by tokenizer and text, and skipped.
     """
     from core.cli.console import say
-    from core.corpus.shards import encode_shard, shard_name
+    from core.corpus.parts import check_division
+    from core.corpus.shards import check_folder, encode_shard, shard_name
     from core.corpus.tokens import encode_files
     from core.files import join_path
+    from core.outputs import check_output
     from core.tokenizer import Tokenizer
+    from core.tokenizer.tokenizer import FILES
 
     which = which_shard(shard, shards)
-    if fresh and which is None:
-        raise ValueError("--fresh is for shards; a whole token file is always encoded anew")
+    check_output(out, [*inputs, *(tokenizer / name for name in FILES)], folder=which is not None, sidecar=which is None)
     encoder = Tokenizer.load(tokenizer)
     if which is None:
         with reading_progress("encode", inputs) as (sources, progress):
-            info = encode_files(sources, encoder, out, progress, engine=engine, threads=threads)
+            info = encode_files(sources, encoder, out, progress, engine=engine, threads=threads, replace=fresh)
         say(_summary(out, info))
         return
     numbers, of = which
+    check_division(inputs, of)
+    check_folder(out, inputs, encoder, of, fresh=fresh)
     for number in numbers:
         name = shard_name(number, of)
         with reading_progress(name, inputs, part=(number, of, encoder.special_tokens)) as (sources, progress):
@@ -144,8 +174,12 @@ def decode(
 
     from core.corpus.tokens import open_tokens
     from core.files import atomic_path
+    from core.outputs import check_output
     from core.tokenizer import Tokenizer
+    from core.tokenizer.tokenizer import FILES
 
+    if out is not None:
+        check_output(out, [token_file, f"{token_file}.json", *(tokenizer / name for name in FILES)])
     decoder = Tokenizer.load(tokenizer)
     tokens = open_tokens(token_file)
     if tokens.info.tokenizer_id != decoder.tokenizer_id:

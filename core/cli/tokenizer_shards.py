@@ -30,7 +30,7 @@ def join(
     from core.cli.console import byte_progress, say
     from core.corpus.shards import join_shards
 
-    with byte_progress("join") as progress:
+    with byte_progress("join", before=0) as progress:
         info = join_shards(folder, out, progress)
     say(f"{out}: {info.num_tokens:,} {info.dtype} tokens of {info.num_bytes:,} bytes, {info.num_documents:,} documents")
 
@@ -49,13 +49,16 @@ def count(
 ) -> None:
     """Count the pre-tokens of texts, for `train --counts`; `merge-counts` adds up the counts of parts."""
     from core.cli.console import say
-    from core.corpus.parts import text_id
+    from core.corpus.parts import check_division, text_id
+    from core.outputs import check_output
     from core.tokenizer.counts import count_texts
 
     which = which_shard(shard, None)
+    check_output(out, inputs, sidecar=True)
     part = record = None
     if which is not None:
         (number,), of = which
+        check_division(inputs, of)
         part, record = (number, of, special), {"number": number, "of": of, "text": text_id(inputs)}
     with reading_progress("count", inputs, part=part) as (sources, progress):
         info = count_texts(sources, out, special, pattern, progress, engine=engine, threads=threads, shard=record)
@@ -76,13 +79,13 @@ def merge_counts(
 
 def which_shard(shard: str | None, shards: int | None) -> tuple[Sequence[int], int] | None:
     """The numbers of the shards to make, and how many there are; None if the work is not divided."""
+    if shard is not None and shards is not None:
+        raise ValueError(f"--shard {shard} and --shards {shards}: give one; --shard alone says how many there are")
     if shard is None:
         return None if shards is None else (range(shards), shards)
     number, slash, of = shard.partition("/")
     if not (slash and number.isdecimal() and of.isdecimal() and int(number) < int(of)):
         raise ValueError(f"--shard is {shard!r}: i/n was expected, 0/16 for the first of 16 and 15/16 for the last")
-    if shards not in (None, int(of)):
-        raise ValueError(f"--shard {shard} and --shards {shards}: they disagree; --shard alone is enough")
     return [int(number)], int(of)
 
 
@@ -120,5 +123,5 @@ def reading_progress(
     if stages is not None:
         yield sources, lambda done: stages(description, far(done)[0], far(done)[1] or done)
         return
-    with byte_progress(description) as progress:
+    with byte_progress(description, before=0) as progress:
         yield sources, lambda done: progress(*far(done))

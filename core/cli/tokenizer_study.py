@@ -54,9 +54,11 @@ def study(
     from core.cli.console import say, stage_progress
     from core.config import check_name
     from core.experiments.tokenizer_study import VOCAB_SIZES, open_corpus, study_rows
+    from core.files import check_text
+    from core.outputs import check_output
     from core.provenance import git_commit
     from core.records import CompressionRow
-    from core.results import check_writable, read_rows, table_path, write_rows
+    from core.results import read_rows, table_path, write_rows
 
     sizes = VOCAB_SIZES if vocab_sizes is None else parse_sizes(vocab_sizes)
     paths = named_paths(inputs or [])
@@ -69,7 +71,10 @@ def study(
     if rows:
         say(f"{path}: measured {rows[0].utc} (--fresh measures anew)")
     else:
-        check_writable(results, tables)
+        for table in tables:
+            check_output(table_path(results, table, name), paths.values())
+        for file in paths.values():
+            check_text(file)
         commit = commit or git_commit()
         with tempfile.TemporaryDirectory(prefix="workbook-study-") as temporary, stage_progress() as progress:
             folder = Path(temporary)

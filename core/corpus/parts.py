@@ -13,6 +13,12 @@ from pathlib import PurePosixPath
 from core.files import Source, file_size, is_compressed, stored_blocks
 from core.tokenizer.pretokenize import END_OF_TEXT
 
+MOST_PARTS = 99_999
+"""The names of shards have five digits."""
+FEW_PARTS = 16
+"""So many may be small, to try things out."""
+SMALL_PART_BYTES = 1 << 16
+
 
 def split_inputs(
     inputs: Sequence[str | os.PathLike[str]], number: int, of: int, special_tokens: Sequence[str]
@@ -95,6 +101,14 @@ def _behind_marker(path: str | os.PathLike[str], inside: int, size: int) -> int:
         place += len(block)
         tail = window[-len(marker) + 1 :]
     return size
+
+
+def check_division(inputs: Sequence[str | os.PathLike[str]], of: int) -> None:
+    """Raise ValueError for more parts than make sense: beyond 99,999, or more than 16 of less than 64 KiB each."""
+    size = sum(file_size(path) for path in inputs)
+    most = min(MOST_PARTS, max(FEW_PARTS, size // SMALL_PART_BYTES))
+    if of > most:
+        raise ValueError(f"{of:,} shards of {size:,} bytes: at most {most:,} make sense here")
 
 
 def file_name(path: str | os.PathLike[str]) -> str:

@@ -27,6 +27,7 @@ from core.files import (
     join_path,
     stored_blocks,
 )
+from core.outputs import check_output
 from core.tokenizer import Tokenizer
 
 _NAME = re.compile(r"shard-(\d{5})-of-(\d{5})\.bin")
@@ -58,8 +59,9 @@ def encode_shard(
 ) -> tuple[TokenFileInfo, bool]:
     """Encode part `number` of `of` of some texts to `FOLDER/shard-NUMBER-of-OF.bin`, unless that stands already.
 
-    A shard stands if its key is that of this part. The part's bytes are not read again for that where the files' sizes
-    and times (or the tags that a store gives) are those of then; else they are hashed, so that copies are recognised.
+    A shard stands if its bytes are those that its sidecar names, and its key is that of this part. The part's bytes are
+    not read again for that where the files' sizes and times (or the tags that a store gives) are those of then; else
+    they are hashed, so that copies are recognised.
 
     Args:
         inputs: All of the text files or URLs, in the same order for every shard.
@@ -105,6 +107,46 @@ def encode_shard(
     return info, True
 
 
+def check_folder(
+    folder: str | os.PathLike[str],
+    inputs: Sequence[str | os.PathLike[str]],
+    tokenizer: Tokenizer,
+    of: int,
+    *,
+    fresh: bool = False,
+) -> None:
+    """Raise ValueError if shards of `inputs` cannot go to a folder: to be asked before the first one is encoded.
+
+    Args:
+        folder: Local or a URL.
+        inputs: All of the texts.
+        tokenizer: That encodes them.
+        of: How many shards there are to be.
+        fresh: Whether shards of other text or another tokenizer may stand there.
+
+    Raises:
+        ValueError: If the folder cannot be written or holds shards of another division, text or tokenizer.
+    """
+    check_output(folder, folder=True)
+    names = set(folder_names(folder))
+    found = sorted(name for name in names if _NAME.fullmatch(name))
+    for name in found:
+        if int(_NAME.fullmatch(name)[2]) != of:
+            raise ValueError(
+                f"{folder}: {name} lies there, and {of} shards are wanted; name another folder, or remove what is there"
+            )
+    standing = next((name for name in found if f"{name}.json" in names), None)
+    if standing is None or fresh:
+        return
+    try:
+        info = read_info(join_path(folder, standing))  # one tells: all that stand there were asked the same
+    except ValueError:  # damaged: made again when its turn comes
+        return
+    text = info.shard["text"] if info.shard else None
+    if (text, info.tokenizer_id) != (text_id(inputs), tokenizer.tokenizer_id):
+        raise ValueError(f"{folder}: {standing} is of other text or another tokenizer; --fresh replaces it")
+
+
 def _part(source: Source, stamp: tuple[int, str], sha256: str) -> dict[str, Any]:
     size, mark = stamp
     name = file_name(source)
@@ -122,7 +164,7 @@ def _hash(value: Any) -> str:
 
 
 def _standing(path: str) -> TokenFileInfo | None:
-    """The sidecar of a shard that is whole; None if there is none, or its token file is missing or of another size."""
+    """The sidecar of a shard that is whole; None if there is none, or its token file is missing or damaged."""
     try:
         info = read_info(path)
         size = file_size(path)
@@ -130,7 +172,8 @@ def _standing(path: str) -> TokenFileInfo | None:
         return None
     width = 2 if info.dtype == "uint16" else 4
     known = info.shard is not None and {"key", "parts"} <= info.shard.keys()
-    return info if known and size == info.num_tokens * width else None
+    whole = known and size == info.num_tokens * width and _sha256(Source(path)) == info.sha256
+    return info if whole else None
 
 
 def _known_parts(sources: Sequence[Source], standing: TokenFileInfo) -> list[dict[str, Any]]:
@@ -163,16 +206,18 @@ def join_shards(
         progress: Called with (bytes written, bytes in all).
 
     Raises:
-        ValueError: If a shard is missing, damaged, or of another text or tokenizer than the first; it is named.
+        ValueError: If a shard is missing, damaged, or of another text or tokenizer than the first; it is named. Also if
+            `out` cannot be written, or is one of the shards.
     """
     paths = _shard_paths(folder)
+    check_output(out, [name for path in paths for name in (path, f"{path}.json")], sidecar=True)
     infos = [read_info(path) for path in paths]
     _check_alike(folder, paths, infos)
     width = 2 if infos[0].dtype == "uint16" else 4
     total = sum(info.num_tokens for info in infos) * width
     digest, done = hashlib.sha256(), 0
     with atomic_path(out) as temporary, temporary.open("wb") as file:
-        for path, info in zip(paths, infos, strict=True):
+        for number, (path, info) in enumerate(zip(paths, infos, strict=True)):
             own = hashlib.sha256()
             for block in binary_blocks(path):
                 file.write(block)
@@ -182,7 +227,10 @@ def join_shards(
                 if progress is not None:
                     progress(done, total)
             if own.hexdigest() != info.sha256:
-                raise ValueError(f"{path}: damaged, its bytes are not those that its sidecar names; encode it --fresh")
+                raise ValueError(
+                    f"{path}: damaged, its bytes are not those that its sidecar names; the command that encoded it "
+                    f"makes it again with --shard {number}/{len(paths)} --fresh"
+                )
     joined = dataclasses.replace(
         infos[0],
         num_tokens=sum(info.num_tokens for info in infos),
@@ -190,6 +238,7 @@ def join_shards(
         num_documents=sum(info.num_documents for info in infos),
         sha256=digest.hexdigest(),
         shard=None,
+        text=infos[0].shard["text"],
     )
     write_info(out, joined)
     return joined

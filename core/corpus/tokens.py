@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from core.files import atomic_path, is_url, read_json, text_blocks, text_size, write_json
+from core.corpus.parts import text_id
+from core.files import atomic_path, is_url, read_sidecar, text_blocks, text_size, write_json
+from core.outputs import check_output
 from core.tokenizer import Tokenizer
 from core.tokenizer.engines import choose
 from core.tokenizer.pretokenize import END_OF_TEXT, independent_segments, special_pattern, split_specials
@@ -39,6 +41,8 @@ class TokenFileInfo:
     """Of the token file itself."""
     shard: dict[str, Any] | None = None
     """Of which text a shard is (see `core.corpus.shards`); null, and not written, for a whole file."""
+    text: str | None = None
+    """`core.corpus.parts.text_id` of the texts of a whole file; null, and not written, for a shard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +132,7 @@ def encode_files(
     *,
     engine: str = "auto",
     threads: int | None = None,
+    replace: bool = True,
 ) -> TokenFileInfo:
     """Encode text files, one after another, into one token file; memory holds a few pieces at a time.
 
@@ -138,13 +143,29 @@ def encode_files(
         progress: Called with the text bytes encoded so far.
         engine: `reference`, `fast`, or `auto`: whichever is quicker. They write the same bytes.
         threads: Of the fast engine; one a core if not given.
+        replace: Whether also the tokens of other texts, or by another tokenizer, are replaced that stand there.
 
     Raises:
-        ValueError: If an input is missing, empty or not UTF-8; nothing is left behind then.
+        ValueError: If an input is missing, empty or not UTF-8, or `out` cannot be written, is an input, or holds what
+            must not be replaced; nothing is left behind then.
     """
+    text = text_id(inputs)
+    if not replace:
+        _check_replaceable(out, text, tokenizer)
     info = write_tokens(inputs, tokenizer, out, progress, engine=engine, threads=threads)
+    info = dataclasses.replace(info, text=text)
     write_info(out, info)
     return info
+
+
+def _check_replaceable(out: str | os.PathLike[str], text: str, tokenizer: Tokenizer) -> None:
+    """Raise ValueError if a token file of another text or tokenizer stands there."""
+    try:
+        standing = read_info(out)
+    except ValueError:  # nothing, or no token file
+        return
+    if (standing.text, standing.tokenizer_id) != (text, tokenizer.tokenizer_id):
+        raise ValueError(f"{out}: tokens of other text or another tokenizer stand there; --fresh replaces them")
 
 
 def write_tokens(
@@ -157,10 +178,7 @@ def write_tokens(
     threads: int | None = None,
 ) -> TokenFileInfo:
     """`encode_files` without the sidecar."""
-    if not is_url(out) and Path(out).is_dir():
-        raise ValueError(f"{out}: a folder; name the token file to write")
-    if any(_same_file(path, out) for path in inputs):
-        raise ValueError(f"{out}: the text itself; its tokens need a file of their own")
+    check_output(out, inputs, sidecar=True)
     engine = choose(engine, text_size(inputs), "encoding")
     end_of_text_id = tokenizer.special_id(END_OF_TEXT)
     dtype = np.dtype(token_dtype(tokenizer.vocab_size)).newbyteorder("<")
@@ -196,17 +214,12 @@ def write_tokens(
     )
 
 
-def _same_file(path: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
-    if is_url(path) or is_url(other):
-        return os.fspath(path) == os.fspath(other)
-    return Path(os.fspath(path)).resolve() == Path(other).resolve()
-
-
 def write_info(path: str | os.PathLike[str], info: TokenFileInfo) -> None:
     """Write a token file's sidecar."""
     content = dataclasses.asdict(info)
-    if info.shard is None:
-        del content["shard"]
+    for field in ("shard", "text"):
+        if content[field] is None:
+            del content[field]
     write_json(sidecar_path(path), content)
 
 
@@ -214,13 +227,13 @@ def read_info(path: str | os.PathLike[str]) -> TokenFileInfo:
     """Read a token file's sidecar.
 
     Raises:
-        ValueError: If it is missing or not a sidecar.
+        ValueError: If the token file or its sidecar is missing, or that is no sidecar.
     """
-    content = read_json(sidecar_path(path))
+    content = read_sidecar(path, "token file")
     try:
         return TokenFileInfo(**content)
-    except TypeError as error:
-        raise ValueError(f"{sidecar_path(path)}: not the sidecar of a token file ({error})") from None
+    except TypeError:
+        raise ValueError(f"{sidecar_path(path)}: not the sidecar of a token file") from None
 
 
 def open_tokens(path: str | os.PathLike[str]) -> TokenFile:
@@ -236,7 +249,7 @@ def open_tokens(path: str | os.PathLike[str]) -> TokenFile:
     if info.dtype not in ("uint16", "uint32"):
         raise ValueError(f"{sidecar_path(path)}: dtype is {info.dtype!r}: uint16 or uint32")
     dtype = np.dtype(info.dtype).newbyteorder("<")
-    found = path.stat().st_size if path.exists() else 0
+    found = path.stat().st_size
     expected = info.num_tokens * dtype.itemsize
     if found != expected:
         raise ValueError(f"{path}: {found} bytes, but its sidecar says {info.num_tokens} tokens, {expected} bytes")

@@ -115,6 +115,26 @@ def lengths(tokenizer: Tokenizer, text: str, vocab_sizes: Iterable[int]) -> list
     return found
 
 
+def spread_sizes(smallest: int, largest: int, chosen: int, number: int = 25) -> tuple[int, ...]:
+    """Vocabulary sizes for a curve, equally far apart on a logarithmic scale, and the chosen one.
+
+    >>> spread_sizes(256, 1024, 300, 3)
+    (256, 300, 512, 1024)
+    """
+    spread = (round(smallest * (largest / smallest) ** (step / (number - 1))) for step in range(number))
+    return tuple(sorted({chosen, *spread}))
+
+
+def rates(tokenizer: Tokenizer, text: str, vocab_sizes: Iterable[int]) -> list[dict[str, Any]]:
+    """For a figure: `vocab_size` and `bytes_per_token` of a text, as `lengths` counts; no rows of an empty text."""
+    num_bytes, vocab_sizes = len(text.encode()), list(vocab_sizes)
+    counts = lengths(tokenizer, text, vocab_sizes) if text else []
+    return [
+        {"vocab_size": size, "bytes_per_token": num_bytes / count}
+        for size, count in zip(vocab_sizes, counts, strict=bool(text))
+    ]
+
+
 def merges_applied(tokens: Mapping[bytes, int], merges: Sequence[Pair], ranks: Mapping[bytes, int]) -> Counter[int]:
     """How often each merge was made on the way from bytes to these tokens.
 

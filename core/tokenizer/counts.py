@@ -18,7 +18,16 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from core.files import atomic_path, binary_blocks, is_url, read_json, text_blocks, text_size, write_json
+from core.files import (
+    atomic_path,
+    binary_blocks,
+    is_url,
+    read_sidecar,
+    text_blocks,
+    text_size,
+    write_json,
+)
+from core.outputs import check_output
 from core.tokenizer.engines import choose
 from core.tokenizer.pretokenize import check_special_tokens, independent_segments, pre_token_pattern
 from core.tokenizer.train import count_pre_tokens, learn_merges, merges_wanted, vocabulary_of
@@ -70,12 +79,12 @@ def count_texts(
         shard: What the sidecar notes if the inputs are a part of a text (`CountsInfo.shard`).
 
     Raises:
-        ValueError: For bad special tokens, or an input that is missing, empty or not UTF-8.
+        ValueError: For bad special tokens, an input that is missing, empty or not UTF-8, or an `out` that cannot be
+            written or is an input.
     """
     check_special_tokens(special_tokens)
     pre_token_pattern(pattern)
-    if not is_url(out) and Path(out).is_dir():
-        raise ValueError(f"{out}: a folder; name the file to write")
+    check_output(out, inputs, sidecar=True)
     num_bytes = 0
 
     def note(done: int) -> None:
@@ -141,14 +150,13 @@ def read_counts_info(path: str | os.PathLike[str]) -> CountsInfo:
     """Read the sidecar of a file of counts, also at a URL.
 
     Raises:
-        ValueError: If it is missing or not one.
+        ValueError: If the counts or their sidecar are missing, or that is none.
     """
-    name = f"{os.fspath(path)}.json"
-    content = read_json(name)
+    content = read_sidecar(path, "file of counts")
     try:
         return CountsInfo(**content)
-    except TypeError as error:
-        raise ValueError(f"{name}: not the sidecar of a file of counts ({error})") from None
+    except TypeError:
+        raise ValueError(f"{os.fspath(path)}.json: not the sidecar of a file of counts") from None
 
 
 @contextlib.contextmanager
@@ -175,12 +183,15 @@ def merge_counts(inputs: Sequence[str | os.PathLike[str]], out: str | os.PathLik
 
     Raises:
         ValueError: If a file is missing, is no file of counts, or was cut in another way than the first, or if some
-            parts of a text are given but not all, or one twice.
+            parts of a text are given but not all, or a file or a part twice, or if `out` cannot be written.
     """
     if not inputs:
         raise ValueError("no files of counts were given")
-    if os.fspath(out) in map(os.fspath, inputs):
-        raise ValueError(f"{out}: to be read and to be written; name another file to write, outside of what is merged")
+    places = [os.fspath(path) if is_url(path) else os.path.realpath(path) for path in inputs]
+    for place, path in enumerate(inputs):
+        if places[place] in places[:place]:
+            raise ValueError(f"{path}: named twice, and would count twice")
+    check_output(out, [name for path in inputs for name in (path, f"{os.fspath(path)}.json")], sidecar=True)
     with contextlib.ExitStack() as stack:
         opened = [stack.enter_context(open_counts(path)) for path in inputs]
         first = opened[0][1]
@@ -209,7 +220,10 @@ def _check_complete(inputs: Sequence[str | os.PathLike[str]], infos: Sequence[Co
     for (_, of), parts in found.items():
         missing = [f"{number}/{of}" for number in range(int(of)) if number not in parts]
         if missing:
-            raise ValueError(f"{next(iter(parts.values()))}: of its text these parts are missing: {', '.join(missing)}")
+            path = next(iter(parts.values()))
+            raise ValueError(
+                f"{path}: of its text these parts are missing: {', '.join(missing)} (merge-counts adds up all)"
+            )
 
 
 def train_on_counts(
@@ -231,9 +245,10 @@ def train_on_counts(
         Vocabulary and merges, those of `train_bpe` on the text itself, and the counts' sidecar.
 
     Raises:
-        ValueError: For a vocabulary too small, or what is no file of counts.
+        ValueError: For a vocabulary too small, what is no file of counts, or only a part of a text's.
     """
     with open_counts(path) as (rows, info):
+        _check_complete([path], [info])
         num_merges = merges_wanted(vocab_size, info.special_tokens)
         frame = rows.collect()
         if choose(engine, info.num_bytes, "training") == "fast":

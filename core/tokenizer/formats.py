@@ -109,6 +109,6 @@ def read_merges(path: str | os.PathLike[str]) -> list[tuple[bytes, bytes]]:
             continue
         pair = line.split(" ")
         if len(pair) != 2 or not all(pair):
-            raise ValueError(f"{path}: line {number} is {line!r}: two tokens with a space between were expected")
+            raise ValueError(f"{path}: line {number} is {line[:60]!r}: two tokens with a space between were expected")
         merges.append((unspell(pair[0]), unspell(pair[1])))
     return merges

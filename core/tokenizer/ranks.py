@@ -3,6 +3,7 @@
 import base64
 import binascii
 import os
+import re
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -87,6 +88,12 @@ def read_ranks(
     return tokenizer
 
 
+def looks_like_ranks(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins with a token in base64 and a number."""
+    with Path(path).open("rb") as file:
+        return re.match(rb"\s*[A-Za-z0-9+/]+=* \d+\s", file.read(4096) + b"\n") is not None
+
+
 def merges_of_ranks(ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
     """The merges, in order, that give the same ids as merging whatever spells a token, the lowest rank first.
 
@@ -151,9 +158,9 @@ def _read_lines(path: Path) -> dict[bytes, int]:
         except (ValueError, binascii.Error):
             token, rank = b"", -1
         if not token or rank < 0:
-            raise ValueError(f"{path}: line {number} is {line[:80]!r}: a token in base64 and its rank were expected")
+            raise ValueError(f"{path}: line {number} is {line[:20]!r}: a token in base64 and its rank were expected")
         if token in ranks or rank in numbers:
-            raise ValueError(f"{path}: line {number} repeats the token or the rank of an earlier line: {line[:80]!r}")
+            raise ValueError(f"{path}: line {number} repeats the token or the rank of an earlier line: {line[:60]!r}")
         ranks[token] = rank
         numbers.add(rank)
     return ranks

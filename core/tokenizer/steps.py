@@ -140,11 +140,12 @@ def encoding_rows(steps: Iterable[EncodingStep]) -> list[dict[str, Any]]:
     for step in steps:
         place = step.place
         if place is None:
-            rows.append({"pieces": step.pieces, "places": [], "told": "done"})
+            rows.append({"pieces": step.pieces, "places": [], "told": "no merge is left"})
             continue
         waiting = [f"{rank + 1:,}" for at, rank in sorted(step.ranks.items(), key=lambda item: item[1]) if at != place]
-        after = f", before {', '.join(waiting[:3])}{' …' * (len(waiting) > 3)}" if waiting else ""
-        told = f"merge {step.ranks[place] + 1:,}{after}"
+        verb = "waits" if len(waiting) == 1 else "wait"
+        after = f"; {', '.join(waiting[:2])}{' …' * (len(waiting) > 2)} {verb}" if waiting else ""
+        told = f"merge {step.ranks[place] + 1:,} next{after}"
         rows.append({"pieces": step.pieces, "places": [place, place + 1], "told": told})
     return rows
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from core.tokenizer.fast.decoding import Decoder
     from core.tokenizer.fast.engine import FastEncoder
 
+FILES = ("vocab.json", "merges.txt", "special_tokens.json", "pre_tokenization.json")
+"""What `Tokenizer.save` writes to a folder."""
 _CACHE_ENTRIES = 1 << 17
 _CACHE_LONGEST = 64
 _SHORT_WORD = 32
@@ -127,8 +129,13 @@ class Tokenizer:
         A folder without `special_tokens.json` has no special tokens, one without `pre_tokenization.json` is GPT-2's.
         """
         folder = Path(folder)
+        if folder.is_file():
+            raise ValueError(f"{folder}: a file; a tokenizer is a folder that `workbook tokenizer train` wrote")
         if not folder.is_dir():
             raise ValueError(f"{folder}: no such tokenizer folder; `workbook tokenizer train` makes one")
+        missing = [name for name in FILES[:2] if not (folder / name).exists()]
+        if missing:
+            raise ValueError(f"{folder}: not a tokenizer folder (no {' and no '.join(missing)})")
         specials_path = folder / "special_tokens.json"
         special_tokens = read_json(specials_path) if specials_path.exists() else []
         if not isinstance(special_tokens, list) or not all(isinstance(token, str) for token in special_tokens):

@@ -106,9 +106,8 @@ def merges_wanted(vocab_size: int, special_tokens: Sequence[str]) -> int:
     """How many merges make a vocabulary of this size; ValueError if bytes and special tokens fill it already."""
     smallest = 256 + len(special_tokens)
     if vocab_size < smallest:
-        raise ValueError(
-            f"vocab_size is {vocab_size}: it must be at least {smallest} (256 bytes and {len(special_tokens)} specials)"
-        )
+        specials = f"{len(special_tokens)} special token{'' if len(special_tokens) == 1 else 's'}"
+        raise ValueError(f"vocab_size is {vocab_size}: it must be at least {smallest} (256 bytes and {specials})")
     return vocab_size - smallest
 
 

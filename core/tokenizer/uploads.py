@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from core.tokenizer.huggingface import read_huggingface
-from core.tokenizer.tokenizer import Tokenizer
+from core.tokenizer.tokenizer import FILES, Tokenizer
 
-_OURS = ("vocab.json", "merges.txt", "special_tokens.json", "pre_tokenization.json")
 _ALIASES = {"encoder.json": "vocab.json", "vocab.bpe": "merges.txt"}  # as OpenAI published GPT-2's
 
 
@@ -19,11 +18,16 @@ def read_uploaded(files: Mapping[str, bytes]) -> Tokenizer:
     """
     files = {_ALIASES.get(name, name): content for name, content in files.items()}
     single = set(files) == {"tokenizer.json"}
-    wrong = [name for name in files if name not in _OURS and not single]
-    if wrong or not (single or {"vocab.json", "merges.txt"} <= set(files)):
+    wrong = [name for name in files if name not in FILES and not single]
+    missing = [name for name in FILES[:2] if name not in files and not single]
+    if wrong or missing:
+        given = ", ".join(sorted(files)) or "none"
+        told = f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
+        if wrong:
+            told = f"{' and '.join(sorted(wrong))} {'does' if len(wrong) == 1 else 'do'} not belong"
         raise ValueError(
-            f"files are {', '.join(sorted(files)) or 'none'}: a tokenizer is tokenizer.json, or vocab.json and "
-            f"merges.txt (perhaps with {' and '.join(_OURS[2:])})"
+            f"files are {given}: {told}; choose tokenizer.json alone, or vocab.json and merges.txt together (perhaps "
+            f"with {' and '.join(FILES[2:])})"
         )
     with tempfile.TemporaryDirectory() as folder:
         for name, content in files.items():

@@ -145,7 +145,7 @@ def test_checkpointing_shows_what_is_kept(workbook, answers):
     code, out, _ = workbook("quickstart", "--checkpointing")
     assert code == 0
     assert ", activation checkpointing" in out
-    assert re.search(r"^activation +2 +2\.75 MiB$", plain, re.M)  # 2 x 4 tensors of 256 tokens x 352 x 4 bytes
+    assert re.search(r"^activation +2 +1\.38 MiB$", plain, re.M)  # 2 x 2 tensors of 256 tokens x 352 x 4 bytes
     assert re.search(r"^activation +2 *$", out, re.M)
     assert re.search(r"^block inputs +2 +256 KiB$", out, re.M)  # 2 x 256 tokens x 128 x 4 bytes
     found = answers("quickstart", "--checkpointing")

@@ -1,8 +1,7 @@
-import sys
+import functools
 
 import pytest
 
-from core.cli.app import main
 from core.tokenizer import Tokenizer
 from core.tokenizer.formats import write_merges, write_vocab
 from core.tokenizer.huggingface import read_huggingface, write_huggingface
@@ -15,17 +14,8 @@ SPECIALS = {"<|endoftext|>": 256, "<x=1>": 257}
 
 
 @pytest.fixture
-def convert(monkeypatch, capsys):
-    """Run `workbook tokenizer convert` in this process; returns exit code, standard output, standard error."""
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["workbook", "tokenizer", "convert", *map(str, words)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        captured = capsys.readouterr()
-        return stopped.value.code, captured.out, captured.err
-
-    return run
+def convert(workbook):
+    return functools.partial(workbook, "tokenizer", "convert")
 
 
 @pytest.fixture(params=["gpt2", "cl100k"])
@@ -89,7 +79,7 @@ def test_what_cannot_be_converted_is_one_line(convert, tmp_path):
     (tmp_path / "bad.json").write_text('{"model": {"type": "Unigram"}}')
     cases = {
         "gone: no such file or folder": [tmp_path / "gone", "--out", out],
-        "vocab.json: no such file": [tmp_path / "empty", "--out", out],
+        "empty: not a tokenizer folder (no vocab.json and no merges.txt)": [tmp_path / "empty", "--out", out],
         "leave out --pattern and --special": [folder, "--out", out, "--pattern", "gpt2"],
         "ours: it names its pattern": [folder, "--out", out, "--special", "<|endoftext|>"],
         "give --pattern gpt2 or cl100k": [ranks, "--out", out],
@@ -99,10 +89,13 @@ def test_what_cannot_be_converted_is_one_line(convert, tmp_path):
         ],
         "each may stand only once": [ranks, "--out", out, "--pattern", "gpt2", "--special", "x=7", "--special", "x=8"],
         "special token 'x' has id 7: it is that of": [ranks, "--out", out, "--pattern", "gpt2", "--special", "x=7"],
-        "text.txt: line 1 is": [tmp_path / "text.txt", "--out", out, "--pattern", "gpt2"],
+        "text.txt: not a tokenizer: neither": [tmp_path / "text.txt", "--out", out, "--pattern", "gpt2"],
         "model.type is 'Unigram': only BPE is read": [tmp_path / "bad.json", "--out", out],
-        "a file; name a folder": [folder, "--out", tmp_path / "text.txt"],
-        "a folder; name a file": [folder, "--out", tmp_path / "empty", "--format", "tiktoken"],
+        "a file; name the folder to write to": [folder, "--out", tmp_path / "text.txt", "--format", "gpt2"],
+        "a folder; name the file to write": [folder, "--out", tmp_path / "empty", "--format", "tiktoken"],
+        "q.xyz: .xyz is no format: .json is Hugging Face's, .tiktoken": [folder, "--out", tmp_path / "q.xyz"],
+        "a.tiktoken: to be read and to be written": [ranks, "--out", ranks, "--pattern", "gpt2"],
+        "ours/vocab.json: to be read and to be written; name": [folder, "--out", tmp_path / "empty" / ".." / "ours"],
         "no merge makes id 300, b'zz'": [tmp_path / "unmade", "--out", tmp_path / "x.tiktoken"],
         "'onnx'": [folder, "--out", out, "--format", "onnx"],
     }  # fmt: skip
@@ -112,3 +105,29 @@ def test_what_cannot_be_converted_is_one_line(convert, tmp_path):
         assert message in error, (words, error)
     assert not out.exists()
     assert not (tmp_path / "x.tiktoken").exists()
+
+
+def test_what_gpt2s_two_files_do_not_say_is_assumed_and_said(convert, tmp_path):
+    bare = tmp_path / "bare"
+    write_vocab(bare / "vocab.json", VOCAB | {300: b"zz"})
+    write_merges(bare / "merges.txt", MERGES)
+    code, said, _ = convert(bare, "--out", tmp_path / "out")
+    assert code == 0
+    assert said.splitlines()[1] == (
+        f"assumed, for {bare} does not say: pattern gpt2; special tokens <|endoftext|>, <x=1>, "
+        "not zz, which no merge makes (--special names others)"
+    )
+    assert Tokenizer.load(tmp_path / "out").encode("<|endoftext|>zz") == [256, 122, 122]
+    code, said, _ = convert(bare, "--out", tmp_path / "one", "--special", "<x=1>", "--pattern", "cl100k")
+    assert (code, said.count("\n")) == (0, 1)
+    assert Tokenizer.load(tmp_path / "one").special_tokens == ["<x=1>"]
+
+
+def test_ranks_without_special_tokens_say_which_ids_are_free(convert, tmp_path):
+    ranks = tmp_path / "a.tiktoken"
+    write_ranks(ranks, Tokenizer(VOCAB, MERGES, list(SPECIALS)))
+    code, said, _ = convert(ranks, "--out", tmp_path / "a.json", "--pattern", "gpt2")
+    assert code == 0
+    assert said.splitlines()[1] == (
+        f"assumed, for {ranks} does not say: no special tokens (no token has id 256, 257); --special TOKEN=ID names one"
+    )

@@ -1,59 +1,10 @@
-import gzip
 import re
-import sys
 
 import pytest
+from outcomes import TEXT, refused, said
 
-from core.cli.app import main
 from core.corpus.tokens import open_tokens
 from core.tokenizer import Tokenizer
-
-END = "<|endoftext|>"
-TEXT = f"the cat and the dog{END}then a café\r\n{END}\n" * 30
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Run `workbook tokenizer` in a folder of its own; returns exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["workbook", "tokenizer", *map(str, words)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        captured = capsys.readouterr()
-        return stopped.value.code, captured.out, captured.err
-
-    return run
-
-
-@pytest.fixture
-def texts(tmp_path):
-    (tmp_path / "a.txt").write_bytes(TEXT.encode())
-    (tmp_path / "b.txt.gz").write_bytes(gzip.compress(TEXT[::-1].encode()))
-    return ["a.txt", "b.txt.gz"]
-
-
-@pytest.fixture
-def trained(run, texts):
-    assert run("train", *texts, "--vocab-size", 290, "--out", "tok")[0] == 0
-    return texts
-
-
-def said(result):
-    code, out, error = result
-    # The first use of the fast engine on a machine says that it compiles.
-    error = "".join(line for line in error.splitlines(keepends=True) if not line.startswith("compiling the fast"))
-    assert (code, error) == (0, "")
-    return out
-
-
-def refused(result):
-    code, out, error = result
-    assert (code, out) == (2, "")
-    assert error.startswith("workbook: ")
-    assert error.count("\n") == 1
-    return error
 
 
 @pytest.mark.parametrize("engine", ["reference", "fast"])
@@ -132,12 +83,12 @@ def test_what_is_wrong_is_said_in_a_line(run, trained):
         (*encode, "--shard", "3/3"): "0/16 for the first of 16 and 15/16 for the last",
         (*encode, "--shard", "x"): "--shard is 'x': i/n was expected",
         (*encode, "--shard", "-1/3"): "--shard is '-1/3': i/n",
-        (*encode, "--shard", "1/3", "--shards", "4"): "--shard 1/3 and --shards 4: they disagree",
-        (*encode, "--fresh"): "--fresh is for shards",
+        (*encode, "--shard", "1/3", "--shards", "4"): "--shard 1/3 and --shards 4: give one",
+        (*encode, "--shard", "1/3", "--shards", "3"): "--shard 1/3 and --shards 3: give one",
         (*encode, "--engine", "rust"): "engine is 'rust': it must be one of auto, reference, fast",
         ("encode", "absent", "--tokenizer", "tok", "--out", "x"): "absent: no such file",
         ("encode", "tok", "--tokenizer", "tok", "--out", "x"): "tok: a folder; name a file",
-        ("encode", "a.txt", "--tokenizer", "tok", "--out", "tok"): "tok: a folder; name the token file to write",
+        ("encode", "a.txt", "--tokenizer", "tok", "--out", "tok"): "tok: a folder; name the file to write",
         (
             "encode",
             "a.txt",
@@ -147,14 +98,14 @@ def test_what_is_wrong_is_said_in_a_line(run, trained):
             "a.txt",
             "--shard",
             "0/2",
-        ): "a.txt: a file; shards need a folder",
+        ): "a.txt: a file; name the folder to write to",
         ("count", "a.txt", "--out", "tok"): "tok: a folder; name the file to write",
         ("join", "nowhere", "--out", "x"): "nowhere: no shards there",
         ("train", "--out", "t"): "nothing to train on: name text files, or --counts",
         ("train", "a.txt", "--counts", "c", "--out", "t"): "--counts takes the place of INPUT",
-        ("train", "--counts", "a.txt", "--out", "t"): "a.txt.json: no such file",
+        ("train", "--counts", "a.txt", "--out", "t"): "a.txt: not a file of counts: it has no a.txt.json beside it",
         ("train", "a.txt", "--pattern", "gpt9", "--out", "t"): "pattern is 'gpt9'",
         ("count", "a.txt", "--out", "c", "--shard", "2"): "--shard is '2'",
-        ("merge-counts", "a.txt", "--out", "c"): "a.txt.json: no such file",
+        ("merge-counts", "a.txt", "--out", "c"): "a.txt: not a file of counts: it has no a.txt.json beside it",
     }.items():
         assert message in refused(run(*words)), words

@@ -316,7 +316,7 @@ def test_another_tokenizer_in_the_folder_is_refused(tmp_path, many):
 def test_a_missing_part_is_refused(tmp_path, many):
     prepare_files(tmp_path / "set", [many], vocab_size=280)
     Path(tmp_path / "set" / "valid.bin.json").unlink()
-    with pytest.raises(ValueError, match=re.escape("valid.bin.json: no such file")):
+    with pytest.raises(ValueError, match=re.escape("valid.bin: not a token file: it has no valid.bin.json beside it")):
         open_dataset(tmp_path / "set")
 
 

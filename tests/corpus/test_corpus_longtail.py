@@ -179,4 +179,4 @@ def test_the_command_writes_the_file(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.endswith(f"text.txt: {(tmp_path / 'text.txt').stat().st_size:,} bytes\n")
     assert (tmp_path / "text.txt").read_bytes() == write_longtail(tmp_path / "same.txt", 9000, seed=2).read_bytes()
     assert run(tmp_path) == 2
-    assert "a folder; name the text file to write" in capsys.readouterr().err
+    assert "a folder; name the file to write" in capsys.readouterr().err

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.corpus.parts import split_inputs
-from core.corpus.shards import encode_shard, join_shards, shard_name
+import core.corpus.shards
+from core.corpus.parts import check_division, split_inputs
+from core.corpus.shards import check_folder, encode_shard, join_shards, shard_name
 from core.corpus.tokens import encode_files, open_tokens, read_info, sidecar_path
 from core.files import binary_blocks
 from core.tokenizer import Tokenizer
@@ -134,9 +135,10 @@ def test_a_shard_that_stands_is_not_made_again(tmp_path, monkeypatch):
     made, _ = encode_shard(paths, TOKENIZER, tmp_path / "shards", 1, 3)
     forbid_encoding(monkeypatch)
     read = []
-    monkeypatch.setattr("core.corpus.shards._sha256", lambda source: read.append(source.path))
+    stored_blocks = core.corpus.shards.stored_blocks
+    monkeypatch.setattr("core.corpus.shards.stored_blocks", lambda path: read.append(path.path) or stored_blocks(path))
     assert encode_shard(paths, TOKENIZER, tmp_path / "shards", 1, 3) == (made, False)
-    assert read == []
+    assert read == [str(tmp_path / "shards" / shard_name(1, 3))]  # the tokens, not the text
 
 
 def test_a_copy_of_the_text_is_recognised_by_its_content(tmp_path, monkeypatch):
@@ -168,7 +170,7 @@ def test_a_foreign_shard_is_refused_or_replaced(tmp_path, change):
     assert encode_shard(paths, tokenizer, tmp_path / "shards", 1, 2) == (new, False)
 
 
-@pytest.mark.parametrize("lost", ["", ".json", "a byte"])
+@pytest.mark.parametrize("lost", ["", ".json", "a byte", "a bit"])
 def test_half_a_shard_is_made_again(tmp_path, lost):
     paths = corpus(tmp_path, 1)
     made, _ = encode_shard(paths, TOKENIZER, tmp_path, 0, 2)
@@ -176,6 +178,8 @@ def test_half_a_shard_is_made_again(tmp_path, lost):
     before = path.read_bytes()
     if lost == "a byte":
         path.write_bytes(before[:-1])
+    elif lost == "a bit":
+        path.write_bytes(bytes([before[0] ^ 1]) + before[1:])
     else:
         Path(f"{path}{lost}").unlink()
     assert encode_shard(paths, TOKENIZER, tmp_path, 0, 2) == (made, True)
@@ -218,7 +222,42 @@ def test_a_damaged_shard_is_named(finished):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    refused(folder, f"{path}: damaged")
+    refused(folder, f"{path}: damaged, its bytes are not those that its sidecar names; the command that encoded it ")
+    refused(folder, "makes it again with --shard 2/3 --fresh")
+
+
+def test_a_shard_is_not_joined_to_itself(finished):
+    _, folder = finished
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    for out in (folder / shard_name(1, 3), folder / ".." / "shards" / shard_name(1, 3)):
+        with pytest.raises(ValueError, match=re.escape(f"{out}: to be read and to be written")):
+            join_shards(folder, out)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_folder_of_other_shards_is_refused_before_the_first(finished):
+    paths, folder = finished
+    check_folder(folder, paths, TOKENIZER, 3)
+    check_folder(folder.parent / "new", paths, TOKENIZER, 5)
+    for fresh in (False, True):
+        with pytest.raises(ValueError, match=r"shard-00000-of-00003.bin lies there, and 4 shards are wanted"):
+            check_folder(folder, paths, TOKENIZER, 4, fresh=fresh)
+    other = Tokenizer(VOCAB, MERGES[:1], [END, "<pad>"])
+    for inputs, tokenizer in ((paths[:2], TOKENIZER), (paths, other)):
+        with pytest.raises(ValueError, match=r"shard-00000-of-00003.bin is of other text or another tok"):
+            check_folder(folder, inputs, tokenizer, 3)
+        check_folder(folder, inputs, tokenizer, 3, fresh=True)
+    assert not (folder.parent / "new").exists()
+
+
+@pytest.mark.parametrize(("size", "most"), [(1, 16), (17 * 65536 - 1, 16), (17 * 65536, 17), (10**12, 99_999)])
+def test_more_shards_than_make_sense_are_refused(tmp_path, size, most):
+    with (tmp_path / "a").open("wb") as file:
+        file.truncate(size)  # no bytes are written
+    check_division([tmp_path / "a"], most)
+    message = f"{most + 1:,} shards of {size:,} bytes: at most {most:,} make sense here"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        check_division([tmp_path / "a"], most + 1)
 
 
 def test_shards_of_another_tokenizer_or_text_are_named(finished):

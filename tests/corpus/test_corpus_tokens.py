@@ -10,6 +10,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.corpus.parts import text_id
 from core.corpus.tokens import (
     documents,
     encode_files,
@@ -63,6 +64,7 @@ def test_the_sidecar_says_what_the_file_is(tmp_path):
         "end_of_text_id": 256,
         "tokenizer_id": TOKENIZER.tokenizer_id,
         "sha256": hashlib.sha256((tmp_path / "a.bin").read_bytes()).hexdigest(),
+        "text": text_id([tmp_path / "a.txt"]),
     }
     assert read_info(tmp_path / "a.bin") == info
     assert sidecar_path(tmp_path / "a.bin") == tmp_path / "a.bin.json"
@@ -206,16 +208,32 @@ def test_a_file_of_the_wrong_size_is_refused_with_both_sizes(tmp_path, change, f
 
 def test_a_missing_token_file_or_sidecar_is_named(tmp_path):
     path = tmp_path / "a.bin"
-    with pytest.raises(ValueError, match=re.escape(f"{path}.json: no such file")):
+    with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: no such file"):
         open_tokens(path)
+    text = written(tmp_path / "a.txt", "abc")
+    with pytest.raises(ValueError, match=re.escape(f"{text}: not a token file: it has no a.txt.json beside it")):
+        open_tokens(text)
     encode_files([written(tmp_path / "a.txt", "abc")], TOKENIZER, path)
     path.unlink()
-    with pytest.raises(ValueError, match=re.escape(f"{path}: 0 bytes, but its sidecar says 3 tokens, 6 bytes")):
+    with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: no such file"):
         open_tokens(path)
+
+
+def test_tokens_of_other_text_are_replaced_only_if_that_is_wanted(tmp_path):
+    text, other, out = written(tmp_path / "a.txt", "abc"), written(tmp_path / "b.txt", "abcd"), tmp_path / "a.bin"
+    first = encode_files([text], TOKENIZER, out, replace=False)
+    assert encode_files([text], TOKENIZER, out, replace=False) == first
+    without = Tokenizer(TOKENIZER.vocab, [], TOKENIZER.special_tokens)
+    for inputs, tokenizer in (([other], TOKENIZER), ([text], without)):
+        with pytest.raises(ValueError, match=re.escape(f"{out}: tokens of other text or another tok")):
+            encode_files(inputs, tokenizer, out, replace=False)
+    assert read_info(out) == first
+    assert encode_files([other], TOKENIZER, out).num_bytes == 4
 
 
 @pytest.mark.parametrize("content", ["{}", '{"dtype": "uint16", "more": 1}', "[1]", "3"])
 def test_what_is_no_sidecar_is_named(tmp_path, content):
+    (tmp_path / "a.bin").touch()
     (tmp_path / "a.bin.json").write_text(content)
     with pytest.raises(ValueError, match=re.escape(f"{tmp_path / 'a.bin.json'}: not the sidecar")):
         read_info(tmp_path / "a.bin")

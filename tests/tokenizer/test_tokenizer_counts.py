@@ -128,11 +128,19 @@ def test_parts_without_the_others_or_twice_are_refused(tmp_path):
     parts = [
         counted(tmp_path, f"p{number}", "the", shard={"number": number, "of": 3, "text": "t"}) for number in range(3)
     ]
+    again = counted(tmp_path, "again", "the", shard={"number": 1, "of": 3, "text": "t"})
     other = counted(tmp_path, "other", "the")
     with pytest.raises(ValueError, match="of its text these parts are missing: 0/3, 2/3"):
         merge_counts([parts[1], other], tmp_path / "c")
-    with pytest.raises(ValueError, match=re.escape(f"p1: part 1/3 of a text that {parts[1]} holds already")):
-        merge_counts([*parts, parts[1]], tmp_path / "c")
+    with pytest.raises(ValueError, match=re.escape(f"again: part 1/3 of a text that {parts[1]} holds already")):
+        merge_counts([*parts, again], tmp_path / "c")
+    link = tmp_path / "link"
+    link.symlink_to(other)
+    for first, second in ((other, other), (other, link)):
+        with pytest.raises(ValueError, match=re.escape(f"{second}: named twice")):
+            merge_counts([first, second], tmp_path / "c")
+    with pytest.raises(ValueError, match=r"p1: of its text these parts are missing: 0/3, 2/3 \(merge-counts"):
+        train_on_counts(parts[1], 300)
     assert rows(merge_counts([*parts, other], tmp_path / "c") and tmp_path / "c") == [(b"the", 4)]
 
 
@@ -153,8 +161,11 @@ def test_what_is_no_file_of_counts_is_named(tmp_path):
     (tmp_path / "b.json").write_text("{}")
     with pytest.raises(ValueError, match=r"b\.json: not the sidecar of a file of counts"):
         train_on_counts(tmp_path / "b", 300)
-    with pytest.raises(ValueError, match=r"a\.txt\.json: no such file"):
-        merge_counts([tmp_path / "a.txt"], tmp_path / "c")
+    with pytest.raises(ValueError, match=r"nosuch: no such file"):
+        merge_counts([tmp_path / "nosuch"], tmp_path / "c")
+    (tmp_path / "b.json").unlink()
+    with pytest.raises(ValueError, match=r"b: not a file of counts: it has no b\.json beside it"):
+        merge_counts([tmp_path / "b"], tmp_path / "c")
 
 
 def test_bad_specials_patterns_and_texts_are_refused(tmp_path):

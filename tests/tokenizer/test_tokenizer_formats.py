@@ -196,13 +196,16 @@ def test_merges_read_with_any_line_ends_and_without_header(tmp_path, content):
 def test_a_missing_file_is_named(tmp_path, missing):
     Tokenizer(BYTES, []).save(tmp_path)
     (tmp_path / missing).unlink()
-    with pytest.raises(ValueError, match=re.escape(f"{tmp_path / missing}: no such file")):
+    with pytest.raises(ValueError, match=re.escape(f"{tmp_path}: not a tokenizer folder (no {missing})")):
         Tokenizer.load(tmp_path)
 
 
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(ValueError, match=re.escape(f"{tmp_path / 'absent'}: no such tokenizer folder")):
         Tokenizer.load(tmp_path / "absent")
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=re.escape(f"{tmp_path / 'file'}: a file; a tokenizer is a folder")):
+        Tokenizer.load(tmp_path / "file")
 
 
 def test_special_tokens_that_are_not_a_list_are_named(tmp_path):

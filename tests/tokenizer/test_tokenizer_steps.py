@@ -98,9 +98,9 @@ def test_rows_of_a_figure_by_hand():
 def test_rows_of_encoding_name_the_merges_that_wait():
     ranks = {(b"a", b"b"): 1, (b"b", b"c"): 0, (b"c", b"d"): 2, (b"a", b"bc"): 3}
     assert steps.encoding_rows(steps.encoding_steps(b"abcd", ranks)) == [
-        {"pieces": (b"a", b"b", b"c", b"d"), "places": [1, 2], "told": "merge 1, before 2, 3"},
-        {"pieces": (b"a", b"bc", b"d"), "places": [0, 1], "told": "merge 4"},
-        {"pieces": (b"abc", b"d"), "places": [], "told": "done"},
+        {"pieces": (b"a", b"b", b"c", b"d"), "places": [1, 2], "told": "merge 1 next; 2, 3 wait"},
+        {"pieces": (b"a", b"bc", b"d"), "places": [0, 1], "told": "merge 4 next"},
+        {"pieces": (b"abc", b"d"), "places": [], "told": "no merge is left"},
     ]
     long = steps.encoding_rows(steps.encoding_steps(b"xy" * 5, {(b"x", b"y"): 1233}))
-    assert long[0]["told"] == "merge 1,234, before 1,234, 1,234, 1,234 …"
+    assert long[0]["told"] == "merge 1,234 next; 1,234, 1,234 … wait"

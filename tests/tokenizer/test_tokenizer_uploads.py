@@ -35,10 +35,12 @@ def test_hugging_face_s_file_is_read(tokenizer, tmp_path):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ([], "files are none: a tokenizer is tokenizer.json, or vocab.json and merges.txt"),
-        (["vocab.json"], "files are vocab.json: a tokenizer is"),
-        (["vocab.json", "merges.txt", "../../x"], "files are ../../x, merges.txt, vocab.json: a tokenizer is"),
-        (["tokenizer.json", "vocab.json"], "files are tokenizer.json, vocab.json: a tokenizer is"),
+        ([], "files are none: vocab.json and merges.txt are missing; choose tokenizer.json alone, or vocab.json and"),
+        (["vocab.json"], "files are vocab.json: merges.txt is missing; choose"),
+        (["special_tokens.json", "vocab.bpe"], "files are merges.txt, special_tokens.json: vocab.json is missing;"),
+        (["vocab.json", "merges.txt", "../../x"], "files are ../../x, merges.txt, vocab.json: ../../x does not belong"),
+        (["tokenizer.json", "vocab.json"], "files are tokenizer.json, vocab.json: tokenizer.json does not belong"),
+        (["b", "a"], "files are a, b: a and b do not belong; choose"),
     ],
 )
 def test_other_files_are_named(names, message):
