@@ -40,9 +40,14 @@ with app.setup:
             value = str(value)[: LIMITS[name]]
         return value if allowed is None or value in allowed else DEFAULTS[name]
 
-    def line(name, label, **options):
+    def line(name, label):
         """A field for a short text."""
-        return mo.ui.text(value=asked(name), label=label, debounce=150, max_length=LIMITS[name], **options)
+        label = f"{label} (up to {LIMITS[name]} characters)"  # max_length would count over the end of the text
+        return mo.ui.text(value=asked(name), label=label, debounce=150, full_width=True)
+
+    def typed(name, control):
+        """What counts of a field."""
+        return pitfalls.well_formed(control.value)[: LIMITS[name]]
 
     @functools.lru_cache(maxsize=16)
     def trained(text, pattern):
@@ -50,9 +55,9 @@ with app.setup:
         return anatomy.train_on_text(text, SIZES[-1], [END_OF_TEXT], pattern=pattern)
 
     @functools.lru_cache(maxsize=64)
-    def lengths(tokenizer, text, sizes):
+    def rates(tokenizer, text, sizes):
         """Kept, since few of the texts change at a time."""
-        return anatomy.lengths(tokenizer, text, sizes)
+        return anatomy.rates(tokenizer, text, sizes)
 
     def drawn(entry, text):
         """A text in a cell of a table."""
@@ -61,10 +66,6 @@ with app.setup:
     def table(titles, lines):
         """A table of texts, numbers and tokens."""
         return mo.Html(charts.token_table(titles, lines))
-
-    def beside(*controls):
-        """Controls in a row, which a narrow page breaks."""
-        return mo.hstack(list(controls), wrap=True, justify="start", align="end", gap=1.5)
 
 
 @app.cell(hide_code=True)
@@ -88,16 +89,15 @@ def inputs_data():
 
 @app.cell(hide_code=True)
 def text_controls():
-    text_area = mo.ui.text_area(
-        value=asked("text"), label="Your text", debounce=60, rows=4, max_length=LIMITS["text"], full_width=True
-    )
+    _label = f"Your text (up to {LIMITS['text']:,} characters)"
+    text_area = mo.ui.text_area(value=asked("text"), label=_label, debounce=60, rows=6, full_width=True)
     text_area
     return (text_area,)
 
 
 @app.cell(hide_code=True)
 def inputs_text(text_area):
-    text = pitfalls.well_formed(text_area.value)
+    text = typed("text", text_area)
     return (text,)
 
 
@@ -109,7 +109,7 @@ def tokenizer_controls(data_dir):
 
         _size = asked(f"{letter}_size", SIZES)
         return {
-            "text": _choice("text", [*SAMPLES, OWN], f"**{letter.upper()}** learns from"),
+            "text": _choice("text", [*SAMPLES, OWN], "learns from"),
             "pattern": _choice("pattern", list(PATTERNS), "pattern"),
             "size": mo.ui.slider(steps=SIZES, value=_size, label="vocabulary", show_value=True),
         }
@@ -118,22 +118,18 @@ def tokenizer_controls(data_dir):
     own = mo.ui.text_area(
         value=asked("own"),
         label=f"Choose “{OWN}” above to train on it. Training starts when you leave the field.",
-        rows=5,
-        max_length=LIMITS["own"],
+        rows=6,
         full_width=True,
     )
     _folders = sorted(path.parts[-3] for path in data_dir.glob("datasets/*/tokenizer/vocab.json"))
     folder = mo.ui.dropdown(_folders, value=asked("folder", _folders), label="or that of a data set here")
-    upload = mo.ui.file(
-        filetypes=[".json", ".txt", ".bpe"],
-        multiple=True,
-        label="tokenizer.json, or vocab.json and merges.txt together",
-    )
-    under = mo.ui.dropdown(charts.UNDER_TOKENS, value=asked("under", charts.UNDER_TOKENS), label="under each token")
-    _files = beside(upload, *([folder] if _folders else []))
+    _label = "tokenizer.json, or vocab.json and merges.txt together"
+    upload = mo.ui.file(filetypes=[".json", ".txt", ".bpe"], multiple=True, label=_label)
+    _files = mo.hstack([upload, *([folder] if _folders else [])], wrap=True, justify="start", align="end", gap=1.5)
     _more = mo.accordion({"A training text of your own": own, "C, a tokenizer from files": _files})
-    mo.vstack([beside(*a.elements.values()), beside(*b.elements.values()), under, _more])
-    return a, b, folder, own, under, upload
+    _rows = [mo.Html(charts.control_row(*of)) for of in (("A", a.elements.values()), ("B", b.elements.values()))]
+    mo.vstack([*_rows, _more])
+    return a, b, folder, own, upload
 
 
 @app.cell(hide_code=True)
@@ -141,9 +137,12 @@ def inputs_other(data_dir, folder, upload):
     other, _problem = None, None
     try:
         if upload.value:
-            other = read_uploaded({file.name: file.contents for file in upload.value})
+            _found = read_uploaded({file.name: file.contents for file in upload.value})
         elif folder.value:
-            other = Tokenizer.load(data_dir / "datasets" / folder.value / "tokenizer")
+            _found = Tokenizer.load(data_dir / "datasets" / folder.value / "tokenizer")
+        if upload.value or folder.value:
+            _from = ", ".join(file.name for file in upload.value) or f"data set {folder.value}"
+            other = anatomy.Anatomy(_found, f"{_from}, {_found.pattern}: {len(_found.vocab):,} tokens")
     except (ValueError, OSError) as _error:
         _problem = str(_error)
     mo.callout(mo.plain_text(_problem), kind="danger") if _problem else None
@@ -170,20 +169,29 @@ def tokenizers(learnt, other):
         _about = f"{_of['text']}, {_of['pattern']}: {_size:,} tokens{_short}"
         entries[_letter] = anatomy.Anatomy(_tokenizer, _about)
     if other:
-        entries["C"] = anatomy.Anatomy(other, f"from files: {len(other.vocab):,} tokens")
+        entries["C"] = other
     entries["Bytes"] = anatomy.Anatomy(anatomy.train_on_text("", 256), "no merges: 256 tokens")
     return (entries,)
 
 
 @app.cell(hide_code=True)
-def side_by_side(entries, text, under):
+def under_control():
+    _names = charts.UNDER_TOKENS
+    under = mo.ui.dropdown(_names, value=asked("under", _names), label="Written under each token:")
+    mo.hstack([under], justify="end")
+    return (under,)
+
+
+@app.cell(hide_code=True)
+def panels_view(entries, text, under):
     panels = [
         {"name": _name, "about": _entry.about, "rows": _entry.rows(text), "starts": _entry.starts(text)}
         | {"num_bytes": len(text.encode()), "num_characters": len(text)}
         for _name, _entry in entries.items()
     ]
     _key = mo.md(
-        "The line under a token has a segment for each of its bytes. A gap is where the pattern cuts: no merge crosses it. "
+        "The line under a token has a segment for each of its bytes; single bytes are paler than learnt tokens. A gap is "
+        "where the pattern cuts: no merge crosses it. "
         "Hatched tokens hold only part of a character, which stands below them."
     )
     mo.vstack([mo.Html(charts.token_panels(panels, under.value)), _key])
@@ -193,33 +201,30 @@ def side_by_side(entries, text, under):
 @app.cell(hide_code=True)
 def compression(entries, learnt, text):
     mo.stop(not text)
-    curves, _marks = [], []
+    _drawn, _ended = {"your text": ([], []), "the text that each learnt from": ([], [])}, []
     for _letter, _of in learnt.items():
-        _sizes = tuple(sorted({round(257 * (_of["most"].vocab_size / 257) ** (step / 24)) for step in range(25)}))
-        for _which, _encoded in (("your text", text), ("its training text", _of["source"])):
-            _counts = lengths(_of["most"], _encoded, _sizes) if _encoded else []
-            _rates = [len(_encoded.encode()) / count for count in _counts]
-            curves += [
-                {"tokenizer": _letter, "text": _which, "vocab_size": size, "bytes_per_token": rate}
-                for size, rate in zip(_sizes, _rates, strict=bool(_encoded))
-            ]
-        _now = entries[_letter].tokenizer
-        _marks.append(
-            {"tokenizer": _letter, "text": "your text", "vocab_size": _now.vocab_size}
-            | {"bytes_per_token": len(text.encode()) / len(_now.encode(text))}
-        )
-    compression_chart = charts.compression_chart(curves, _marks)
+        _most, _now = _of["most"], entries[_letter].tokenizer.vocab_size
+        for (_curve, _marks), _encoded in zip(_drawn.values(), (text, _of["source"]), strict=True):
+            _rates = rates(_most, _encoded, anatomy.spread_sizes(257, _most.vocab_size, _now))
+            _curve += [{"tokenizer": _letter} | rate for rate in _rates]
+            _marks += [{"tokenizer": _letter} | rate for rate in _rates if rate["vocab_size"] == _now]
+        if _most.vocab_size < SIZES[-1]:
+            _ended.append(
+                f"{_letter}'s lines end at {_most.vocab_size:,} tokens: no pair is left in its training text."
+            )
+    compression_chart, training_chart = (charts.compression_chart(*of, title) for title, of in _drawn.items())
     _text = mo.md(
-        "Every merge shortens the text that taught it. It shortens yours only where the two are alike. The points are the "
-        "vocabularies chosen above."
+        "Every merge shortens the text that taught it. It shortens yours only where the two are alike: mind the scales. "
+        f"The points are the vocabularies chosen above. {' '.join(_ended)}"
     )
-    mo.vstack([mo.md("## What a larger vocabulary buys"), compression_chart, _text])
-    return (compression_chart,)
+    _both = mo.Html(charts.side_by_side(mo.as_html(chart).text for chart in (compression_chart, training_chart)))
+    mo.vstack([mo.md("## What a larger vocabulary buys"), _both, _text])
+    return compression_chart, training_chart
 
 
 @app.cell(hide_code=True)
 def history_controls():
-    short = line("short", "a short text", full_width=True)
+    short = line("short", "a short text")
     _text = mo.md(
         "## How merges are learnt\n\nCount every pair of neighbours inside the words, make the most frequent pair a token, "
         "count again."
@@ -230,7 +235,7 @@ def history_controls():
 
 @app.cell(hide_code=True)
 def history_steps(short):
-    _words = pre_token_pattern("gpt2").findall(pitfalls.well_formed(short.value))
+    _words = pre_token_pattern("gpt2").findall(typed("short", short))
     history = steps.training_steps(Counter(_words), 300)
     _last = len(history) - 1
     merges_made = mo.ui.slider(
@@ -278,9 +283,10 @@ def encoding_controls(other):
     word = line("word", "a word or two")
     _text = mo.md(
         "## How they are applied\n\nNot the longest token first, but the merge that was learnt first, wherever it stands, "
-        "until none applies. Framed is what merges next."
+        "until none applies. Framed is what merges next; merges are numbered as they were learnt, and those that could be "
+        "made too must wait."
     )
-    mo.vstack([_text, beside(by, word)])
+    mo.vstack([_text, by, word])
     return by, word
 
 
@@ -288,7 +294,7 @@ def encoding_controls(other):
 def encoding(by, entries, word):
     _entry = entries[by.value]
     _ranks = steps.pair_ranks(_entry.tokenizer.merges)
-    _words = pre_token_pattern(_entry.tokenizer.pattern).findall(pitfalls.well_formed(word.value))
+    _words = pre_token_pattern(_entry.tokenizer.pattern).findall(typed("word", word))
     _lines = [steps.encoding_rows(steps.encoding_steps(_word.encode(), _ranks)) for _word in _words]
     _stairs = [mo.Html(charts.word_pieces(_rows, _entry.ranks, stacked=True)) for _rows in _lines]
     mo.hstack(_stairs, wrap=True, justify="start", align="start", gap=2.5)
@@ -297,14 +303,14 @@ def encoding(by, entries, word):
 
 @app.cell(hide_code=True)
 def decoding_controls():
-    torn = line("torn", "a text", full_width=True)
+    torn = line("torn", "a text")
     mo.vstack([mo.md("## Where it goes wrong\n\n### Decoding one token at a time"), torn])
     return (torn,)
 
 
 @app.cell(hide_code=True)
 def decoding(by, entries, torn):
-    _rows = entries[by.value].rows(pitfalls.well_formed(torn.value))
+    _rows = entries[by.value].rows(typed("torn", torn))
     _texts = pitfalls.decodings([row["token"] for row in _rows])
     _lost = sum(charts.is_part(row["token"]) for row in _rows)
     _lines = [
@@ -322,7 +328,7 @@ def decoding(by, entries, torn):
 
 @app.cell(hide_code=True)
 def ids_controls():
-    ids = line("ids", "ids", full_width=True)
+    ids = line("ids", "ids")
     mo.vstack([mo.md("### Ids that no text gives"), ids])
     return (ids,)
 
@@ -353,14 +359,14 @@ def any_ids(by, entries, ids):
 
 @app.cell(hide_code=True)
 def seen_controls():
-    seen = line("seen", "characters", full_width=True)
+    seen = line("seen", "characters")
     mo.vstack([mo.md("### One character to the eye"), seen])
     return (seen,)
 
 
 @app.cell(hide_code=True)
 def one_character(by, entries, seen):
-    _entry, _text = entries[by.value], pitfalls.well_formed(seen.value)
+    _entry, _text = entries[by.value], typed("seen", seen)
     _lines = [
         [sign, pitfalls.code_points(sign), len(sign.encode()), _entry.rows(sign)]
         for sign in pitfalls.visible_characters(_text)[:12]
@@ -377,31 +383,25 @@ def one_character(by, entries, seen):
 
 
 @app.cell(hide_code=True)
-def white_space(by, entries):
+def spaces_and_spellings(by, entries):
     _yes = {True: "yes", False: "no"}
-    _lines = [
+    _spaces = [
         [row["name"], drawn(entries[by.value], f"the{row['sign']}lamp"), _yes[row["pattern"]], _yes[row["python"]]]
         for row in pitfalls.space_rows()
     ]
-    _text = mo.md(
+    _learnt = {_name: _entry for _name, _entry in entries.items() if _name != "Bytes"}
+    _texts = [*pitfalls.SPELLINGS, END_OF_TEXT]
+    _spelt = [[charts.plain(_s), *(drawn(_entry, _s) for _entry in _learnt.values())] for _s in _texts]
+    _about_spaces = mo.md(
         "### White space, or not\n\nPatterns cut at what the regular expression's `\\s` takes for white space, whatever "
         "Python's `str.isspace` or the eye take for it."
     )
-    mo.vstack([_text, table(["between the and lamp", "tokens", r"\s", "isspace"], _lines)])
-    return
-
-
-@app.cell(hide_code=True)
-def spellings(entries):
-    _learnt = {_name: _entry for _name, _entry in entries.items() if _name != "Bytes"}
-    _texts = [*pitfalls.SPELLINGS, END_OF_TEXT]
-    _lines = [[charts.plain(_s), *(drawn(_entry, _s) for _entry in _learnt.values())] for _s in _texts]
-    _text = mo.md(
+    _about_spellings = mo.md(
         "### The same to us, not to the model\n\nThe space before a word belongs to its token, so the same word at the start "
-        "of a line is another one. Numbers are cut as the pattern says. Text that spells a special token becomes it, whoever "
-        "typed it."
+        "of a line is another one. Numbers are cut as the pattern says. Text that spells a special token becomes it."
     )
-    mo.vstack([_text, table(["", *_learnt], _lines)])
+    _white = _about_spaces.text + charts.token_table(["between the and lamp", "tokens", r"\s", "isspace"], _spaces)
+    mo.Html(charts.side_by_side([_white, _about_spellings.text + charts.token_table(["", *_learnt], _spelt)]))
     return
 
 
@@ -442,8 +442,8 @@ def verdict(entries, learnt, panels, text):
     ]
     for _letter, _of in learnt.items():
         if _of["source"]:
-            (_home,) = lengths(_of["most"], _of["source"], (entries[_letter].tokenizer.vocab_size,))
-            _rate, _here = len(_of["source"].encode()) / _home, _bytes / _counts[_letter]
+            (_home,) = rates(_of["most"], _of["source"], (entries[_letter].tokenizer.vocab_size,))
+            _rate, _here = _home["bytes_per_token"], _bytes / _counts[_letter]
             _lines.append(
                 f"- {_letter} packs {_rate:.2f} bytes of its own training text into a token, and {_here:.2f} of yours: "
                 f"{abs(1 - _here / _rate):.0%} {'less' if _here < _rate else 'more'}."

@@ -16,7 +16,11 @@ with app.setup:
     from core.experiments import tokenizer_findings as findings
 
     STUDY = "workbook tokenizer study NAME=PATH NAME=PATH ..."
-    WORKS = {"encode_cold": "encoding, cold", "encode_warm": "encoding, warm", "train": "training"}
+    WORKS = {
+        **{"encode_cold": "encoding, cold", "encode_warm": "encoding, warm", "train": "training"},
+        **{"decode": "decoding to text", "decode_bytes": "decoding to bytes"},
+        **{f"short_{length}": f"strings of {length:,} characters" for length in (50, 200, 1000)},
+    }
     PIECES = {"tokens": "tokens of its own vocabulary", "pre-tokens": "pre-tokens"}
     RUNS = (
         "workbook data stories --name tok-512 --vocab-size 512 && "
@@ -32,18 +36,21 @@ with app.setup:
         return mo.callout(mo.md(f"No {what} yet. This makes it: `{command}`"), kind="warn")
 
     def table(rows, **formats):
-        """Rows with their formats; what is null stays empty."""
-        return mo.ui.table(
-            rows,
-            selection=None,
-            pagination=len(rows) > 12,
-            show_download=False,
-            show_column_summaries=False,
-            show_data_types=False,
-            format_mapping={
-                name: lambda value, form=form: "" if value is None else form(value) for name, form in formats.items()
-            },
-        )
+        """Rows with their formats, at most as wide as the page."""
+        lines = [[formats.get(name, str)(value) for name, value in row.items()] for row in rows]
+        return mo.Html(charts.token_table(list(rows[0]), lines))
+
+    def said(*lines):
+        """Short statements, one a line; empty ones are left out."""
+        return mo.md("\n".join(f"- {line}" for line in lines if line))
+
+    def choice(name, titles, default, label):
+        """A choice of keys by their titles, or of names; the address holds the key."""
+        titles = titles if isinstance(titles, dict) else {key: key for key in titles}
+        asked = mo.query_params().to_dict().get(name)
+        shown = titles.get(asked if asked in titles else default)
+        options = {title: key for key, title in titles.items()}
+        return mo.ui.dropdown(options, value=shown, label=label, full_width=name == "bench")
 
 
 @app.cell(hide_code=True)
@@ -82,49 +89,55 @@ def load(results_dir):
 
 @app.cell(hide_code=True)
 def controls(compression, speed):
-    _url = mo.query_params().to_dict()
-
-    def _one(name, titles, default, label):
-        """A choice of keys by their titles; the address holds the key."""
-        _key = _url[name] if _url.get(name) in titles else default
-        return mo.ui.dropdown({shown: key for key, shown in titles.items()}, value=titles.get(_key), label=label)
-
-    def _same(names):
-        return {name: name for name in names}
-
-    _studies = sorted(set(compression["study_id"]), key=lambda name: (len(name), name))
-    _texts = sorted(set(compression["encoded"]))
-    _sizes = sorted(size for size in set(compression["vocab_size"]) if size.bit_count() == 1) or [256]
-    _size = int(_url["size"]) if str(_url.get("size", "")).isdecimal() else 4096
-    _benches = speed.sort("corpus_bytes", descending=True)["bench_id"].unique(maintain_order=True).to_list()
+    studies = findings.studies(compression.to_dicts())
+    _works = {work: shown for work, shown in WORKS.items() if work in set(speed["work"])}
     options = mo.ui.dictionary(
         {
-            "study": _one("study", _same(_studies), _studies[0] if _studies else None, "study"),
-            "text": _one("text", _same(_texts), "english" if "english" in _texts else (_texts or [None])[0], "text"),
-            "size": mo.ui.slider(
-                steps=_sizes,
-                value=_size if _size in _sizes else _sizes[len(_sizes) // 2],
-                label="vocabulary size",
-                show_value=True,
-            ),
-            "pieces": _one("pieces", PIECES, "tokens", "count"),
-            "cost": _one("cost", charts.COSTS, "model_flop", "against"),
-            "work": _one("work", WORKS, "encode_cold", "work"),
-            "bench": _one("bench", _same(_benches), (_benches or [None])[0], "measurement"),
+            "study": choice("study", list(studies), next(iter(studies), None), "study"),
+            "pieces": choice("pieces", PIECES, "tokens", "count"),
+            "cost": choice("cost", charts.COSTS, "model_flop", "against"),
+            "work": choice("work", _works, next(iter(_works), None), "work"),
         }
     )
-    mo.hstack([options[name] for name in ("study", "text", "size")], wrap=True, justify="start", gap=2)
-    return (options,)
+    return options, studies
 
 
 @app.cell(hide_code=True)
-def chosen(compression, options):
-    text, size = options.value["text"], options.value["size"]
+def study_controls(compression, options, studies):
+    # in a cell of their own: another study has other texts and sizes
+    _study = options.value["study"]
+    _texts = studies.get(_study, [])
+    _of = compression.filter(pl.col("study_id") == (_study or ""))
+    _sizes = sorted(size for size in set(_of["vocab_size"]) if size.bit_count() == 1) or [256]
+    _asked = str(mo.query_params().to_dict().get("size", ""))
+    _size = int(_asked) if _asked.isdecimal() else 4096
+    _size = _size if _size in _sizes else _sizes[len(_sizes) // 2]
+    _first = "english" if "english" in _texts else next(iter(_texts), None)
+    of_study = mo.ui.dictionary(
+        {
+            "text": choice("text", _texts, _first, "text"),
+            "size": mo.ui.slider(steps=_sizes, value=_size, label="vocabulary size", show_value=True),
+        }
+    )
+    mo.hstack([options["study"], *of_study.elements.values()], wrap=True, justify="start", gap=2)
+    return (of_study,)
+
+
+@app.cell(hide_code=True)
+def work_controls(options, speed):
+    measured = findings.measurements(speed.to_dicts(), options.value["work"])
+    bench = choice("bench", list(measured), next(iter(measured), None), "measurement")
+    return bench, measured
+
+
+@app.cell(hide_code=True)
+def chosen(bench, compression, of_study, options):
+    text, size = of_study.value["text"], of_study.value["size"]
     in_study = pl.col("study_id") == (options.value["study"] or "")
     rows = findings.bytes_per_token(compression.filter(in_study).sort("vocab_size").to_dicts())
     held_out = [row for row in rows if row["part"] == "held-out"]
     _url = mo.query_params()
-    for _name, _value in options.value.items():
+    for _name, _value in (options.value | of_study.value | {"bench": bench.value}).items():
         if _value is not None and _url.get(_name) != str(_value):
             _url.set(_name, str(_value))
     return held_out, in_study, rows, size, text
@@ -138,30 +151,30 @@ def compression_figure(held_out, rows, size, text):
     _at = {row["trained_on"]: row for row in _lines if row["vocab_size"] <= size}
     _best = max(_at.values(), key=lambda row: row["bytes_per_token"])
     _told = [
-        f"Thick: the text's own vocabulary. With {size:,} tokens, that of **{_best['trained_on']}** packs the most of "
-        f"*{text}* into a token: **{_best['bytes_per_token']:.2f} bytes**."
+        f"The thick line is the vocabulary learnt from *{text}* itself." if text in _at else "",
+        f"At {size:,} tokens the vocabulary of **{_best['trained_on']}** is best: **{_best['bytes_per_token']:.2f} bytes** of "
+        f"*{text}* in a token.",
     ]
     _seen = [row for row in rows if row["part"] == "training" and row["encoded"] == text and row["vocab_size"] <= size]
     if text in _at and _seen:
         _here, _there = _at[text]["bytes_per_token"], _seen[-1]["bytes_per_token"]
         _told.append(
-            f"Its own, learnt from {count(_at[text]['train_bytes'], 'B')}, packs {_here:.2f}, and {_there:.2f} of the text "
-            f"that taught it: measured there it would look {abs(_there / _here - 1):.1%} "
-            + ("better than it is." if _there >= _here else "worse, because the held-out part happens to be easier.")
+            f"Its own vocabulary was learnt from {count(_at[text]['train_bytes'], 'B')}, and packs {_there:.2f} bytes of that text "
+            f"into a token. Of text it has not seen: {_here:.2f}. "
+            + ("The difference is flattery." if _there > _here else "So it does as well on unseen text.")
         )
-    _doublings = [row["bytes_per_token"] for row in _lines if row["own"] and row["vocab_size"].bit_count() == 1]
-    if len(_doublings) > 2:
+    _own = [row for row in _lines if row["own"] and row["vocab_size"].bit_count() == 1]
+    if len(_own) > 2:
+        _first, _doubled = (b["bytes_per_token"] / a["bytes_per_token"] - 1 for a, b in (_own[:2], _own[-2:]))
         _told.append(
-            f"The first doubling of its own vocabulary makes tokens {_doublings[1] / _doublings[0] - 1:.0%} longer, the "
-            f"last one {_doublings[-1] / _doublings[-2] - 1:.1%}."
+            f"Its own tokens grow {_first:.1%} longer from {_own[0]['vocab_size']:,} to {_own[1]['vocab_size']:,}, and "
+            f"{_doubled:.1%} from {_own[-2]['vocab_size']:,} to {_own[-1]['vocab_size']:,}."
         )
     _last = {row["trained_on"]: row["vocab_size"] for row in _lines}
     _ended = [f"*{name}* at {last:,}" for name, last in _last.items() if last.bit_count() != 1]
     if _ended:
-        _told.append(
-            f"Lines that end early had no pair left to merge, every word being one token: {', '.join(_ended)}."
-        )
-    section("Bytes per token", vocabulary_chart, mo.md(" ".join(_told)))
+        _told.append(f"Lines that end early had no pair left, every word being one token: {', '.join(_ended)}.")
+    section("Bytes per token", vocabulary_chart, said(*_told))
     return (vocabulary_chart,)
 
 
@@ -201,18 +214,12 @@ def longest_tokens(frequency, in_study, size):
         [f"{name}, {rows[0]['vocab_size']:,}", [{"id": f"{row['count']:,}", "token": row["piece"]} for row in rows]]
         for name, rows in _of.items()
     ]
-    _unused = sum(row["count"] == 0 for rows in _of.values() for row in rows)
+    _all = [row["count"] for rows in _of.values() for row in rows]
+    _unused = f"{_all.count(0)} never occur: they only led to longer ones" if 0 in _all else "all occur"
     section(
         "The longest tokens",
         mo.Html(charts.token_table(["vocabulary", "its longest tokens, and how often each occurs"], _lines)),
-        mo.md(
-            f"Long tokens tell what a corpus is made of. Of these {sum(map(len, _of.values()))} "
-            + (
-                f"{_unused} never occur in their own corpus, training text included: they only led to longer ones."
-                if _unused
-                else "all occur in their own corpus."
-            )
-        ),
+        mo.md(f"Long tokens tell what a corpus is made of. Of these {len(_all)}, in their own corpus, {_unused}."),
     )
     return
 
@@ -227,7 +234,7 @@ def used_figure(rows):
     mo.stop(not _own)
     used_chart = charts.used_chart(_own)
     _last = {(row["part"], row["text"]): row for row in _own}.values()
-    _least, _training = (
+    _least, _seen = (
         min((row for row in _last if row["part"] == part), key=lambda row: row["used_share"])
         for part in ("held-out", "training")
     )
@@ -235,11 +242,11 @@ def used_figure(rows):
         "Tokens that never occur",
         used_chart,
         mo.md(
-            "Each row of an embedding table is paid for, used or not. At the lines' ends the smallest share is "
-            f"{_least['used_share']:.0%}: of {_least['vocab_size']:,} tokens learnt from *{_least['text']}*, in its "
-            f"held-out {count(_least['text_bytes'], 'B')}; a short text cannot use a large vocabulary. Even of the text that "
-            f"taught it a vocabulary may use no more than {_training['used_share']:.0%} (*{_training['text']}*, "
-            f"{_training['vocab_size']:,}): there are bytes that never come up, and tokens that only led to longer ones."
+            "Each row of an embedding table is paid for, used or not. A short text cannot use a large vocabulary: the held-out "
+            f"{count(_least['text_bytes'], 'B')} of *{_least['text']}* use {_least['used_share']:.0%} of its "
+            f"{_least['vocab_size']:,} tokens. The text that taught a vocabulary leaves some unused too: *{_seen['text']}* uses "
+            f"{_seen['used_share']:.0%} of {_seen['vocab_size']:,}. The rest are bytes that never come up, and tokens that "
+            "only led to longer ones."
         ),
     )
     return (used_chart,)
@@ -265,7 +272,7 @@ def zipf_figure(frequency, in_study, options, size):
     ]
     _both = {name: (slope, _slopes[1].get(name)) for name, slope in _slopes[0].items()}
     _both = {name: pair for name, pair in _both.items() if None not in pair}
-    _flatter = sum(tokens > words for tokens, words in _both.values())
+    _flatter = [name for name, (tokens, words) in _both.items() if tokens > words]
     section(
         "Few pieces do most of the work",
         options["pieces"],
@@ -273,8 +280,8 @@ def zipf_figure(frequency, in_study, options, size):
         mo.md(
             "Counted over each whole corpus. Dashed: Zipf's law, a slope of -1. Slopes from rank 10 to 1,000, of tokens and "
             f"of pre-tokens: {', '.join(f'*{name}* {a:.2f} and {b:.2f}' for name, (a, b) in _both.items())}. Merging takes "
-            f"from the commonest pieces: tokens fall less steeply in {_flatter} of {len(_both)} corpora. The cliff at the "
-            "end of the tokens is those that only led to longer ones."
+            f"from the commonest pieces: tokens fall less steeply in {', '.join(_flatter) or 'none of these'}. The cliff at "
+            "the end of the tokens is those that only led to longer ones."
         ),
     )
     return (zipf_chart,)
@@ -317,12 +324,18 @@ def models_figure(curves, options, runs):
     _flop = [row["model_flop"] for row in models]
     _spread = max(_flop) / min(_flop) - 1
     _about = (
-        f"{len(runs)} runs of one architecture on the built-in stories; only embedding and output grow with the "
-        "vocabulary. All got "
-        + (f"**the same training FLOP**, within {_spread:.1%}" if _spread < 0.02 else "**different training FLOP**")
-        + ", and are judged on "
-        + (f"the same {_bytes.pop():,} bytes. " if len(_bytes) == 1 else "**texts of different sizes**. ")
-        + f"A line is a run. Peak learning rate: {', '.join(f'{rate:g}' for rate in _rates)}, tuned for none of them."
+        f"{len(runs)} runs of one architecture on the built-in stories. Only embedding and output grow with the vocabulary. "
+        + (
+            f"All got **the same training FLOP**, within {_spread:.1%}. "
+            if _spread < 0.02
+            else "**Their FLOP differ.** "
+        )
+        + (
+            "All are judged "
+            + (f"on the same {_bytes.pop():,} bytes. " if len(_bytes) == 1 else "**on different texts**. ")
+        )
+        + "Lines of one colour are the same model with different seeds. "
+        f"Peak learning rate: {', '.join(f'{rate:g}' for rate in _rates)}, tuned for none of them."
     )
     _listed = [
         {
@@ -342,80 +355,64 @@ def models_figure(curves, options, runs):
 def models_verdict(curves, floor, models):
     _best, _bytes = models[0], next((row for row in models if row["model"].startswith("bytes")), models[0])
     _above = f", {_best['mean'] - floor:.4f} above the floor of {floor:.4f}" if floor is not None else ""
-    _told = [f"Best at this budget: **{_best['model']}**, {_best['mean']:.4f} bits per byte{_above}."]
+    _told = [f"**{_best['model']}** is best at this budget: {_best['mean']:.4f} bits per byte{_above}."]
     if _bytes is not _best:
         _told.append(
-            f"*{_bytes['model']}* ends at {_bytes['mean']:.4f}, {_bytes['mean'] / _best['mean']:.1f} times as many; "
-            + ("the seeds do not overlap." if _best["most"] < _bytes["least"] else "**but the seeds overlap.**")
+            f"*{_bytes['model']}* ends at {_bytes['mean']:.4f}, {_bytes['mean'] / _best['mean']:.1f} times as many. "
+            + ("The seeds do not overlap." if _best["most"] < _bytes["least"] else "**But the seeds overlap.**")
         )
         _there = findings.bits_at(curves, _best["model"], _bytes["read_bytes"])
         if _there is not None:
             _told.append(
-                f"When the best had read as much text as the bytes had time for ({count(_bytes['read_bytes'], 'B')}) it stood "
-                f"at {_there:.4f}, with a fraction of the FLOP and its learning rate still high: "
-                + ("tokens save more than computing." if _there < _bytes["mean"] else "tokens save computing alone.")
+                f"Is it only that bytes take longer to read? *{_bytes['model']}* read {count(_bytes['read_bytes'], 'B')}. After as "
+                f"much text the best stood at {_there:.4f}, early in its training. "
+                + ("So tokens do more than save computing." if _there < _bytes["mean"] else "So it is that, here.")
             )
     for _row in models:
         if _row["model"].startswith("bytes") and _row is not _bytes:
             _there = findings.bits_at(curves, _bytes["model"], _row["read_bytes"])
+            _after = f" After as much, *{_bytes['model']}* stood at {_there:.4f}." if _there is not None else ""
             _told.append(
-                f"*{_row['model']}* ends at {_row['mean']:.4f}: its tokens cost other FLOP, and it read "
-                f"{count(_row['read_bytes'], 'B')}"
-                + (f", after which *{_bytes['model']}* stood at {_there:.4f}." if _there is not None else ".")
+                f"*{_row['model']}* ends at {_row['mean']:.4f}. With its budget it read {count(_row['read_bytes'], 'B')}.{_after}"
             )
-    _seeds = sorted({row["runs"] for row in models})
+    _seeds = " or ".join(str(seeds) for seeds in sorted({row["runs"] for row in models}))
     _told.append(
-        f"{' or '.join(map(str, _seeds))} seed{'s' * (_seeds[-1] > 1)} each: enough for gaps as wide as these, not for small "
-        "ones. And the stories have so few words that a small vocabulary holds them whole: real text may judge otherwise."
+        f"{_seeds} seed{'s' * (_seeds != '1')} each: enough for wide gaps, not for small ones. The stories have few words, so a "
+        "small vocabulary holds them whole. Real text may judge otherwise."
     )
-    mo.md("**Verdict.** " + " ".join(_told))
+    mo.vstack([mo.md("### Verdict"), said(*_told)])
     return
 
 
 @app.cell(hide_code=True)
-def speed_figure(options, speed):
+def speed_figure(bench, measured, options):
     _heading = "How fast, and how long for the Pile"
-    mo.stop(speed.is_empty(), section(_heading, missing("measurement of speed", "workbook bench tokenizer")))
-    _choice = mo.hstack([options["work"], options["bench"]], wrap=True, justify="start", gap=2)
-    _of = speed.filter(pl.col("bench_id") == options.value["bench"], pl.col("work") == options.value["work"])
-    mo.stop(_of.is_empty(), section(_heading, _choice, mo.md("This measurement has none of that work.")))
-    _case = _of.sort("corpus_bytes", "vocab_size").row(-1, named=True)
-    _same = [pl.col(name) == _case[name] for name in ("corpus", "vocab_size")]
-    engines = findings.speeds(_of.filter(*_same).to_dicts())
-    speed_chart = charts.speed_chart(engines)
-    _table = table(
-        [
-            {
-                "engine": row["engine"],
-                "MB/s": row["median_rate"] / 1e6,
-                "time / ours": row["times"],
-                "range": row["times"]
-                and f"{row['lowest_times']:.2f}–{row['highest_times']:.2f} (n = {row['repeats']})",
-                "same result": "yes" if row["agrees"] else "no",
-                "the Pile": duration(row["pile_s"]),
-                "machines for a day": findings.machines_for_a_day(row["pile_s"]),
-            }
-            for row in engines
-        ],
-        **{"MB/s": "{:,.1f}".format, "time / ours": "{:.2f}".format},
-    )
-    _told = (
+    mo.stop(not measured, section(_heading, missing("measurement of speed", "workbook bench tokenizer")))
+    _case = measured[bench.value][-1]
+    engines = findings.speeds(measured[bench.value])
+    _short, _pile = (_case["work"].startswith(kind) for kind in ("short", ("encode", "train")))
+    speed_chart = charts.speed_chart(engines, per_call=_short)
+    _told = [
         f"{WORKS[_case['work']].capitalize()}: {_case['corpus']} ({count(_case['corpus_bytes'], 'B')}), {_case['vocab_size']:,} "
-        f"tokens, {_case['num_threads']} threads on {_case['device_name']}. Points are medians, bars the range of the "
-        "repeats; ratios are of repeats that followed each other. "
-    )
-    for _row in engines:
+        f"tokens, {_case['num_threads']} threads on {_case['device_name']}."
+    ]
+    if len(engines) > 1:
+        _told.append(
+            "Points are medians, bars the range of the repeats. Ratios are of repeats that followed each other."
+        )
+    for _row in engines if _pile else []:
         if _row["engine"] == "ours":
-            _told += (
+            _told.append(
                 f"At our rate the Pile (825 GB) takes **{duration(_row['pile_s'])}** on one such machine; "
                 f"{findings.machines_for_a_day(_row['pile_s'])} would do it within a day."
             )
-    if _case["corpus_bytes"] < 50e6:
-        _told += (
-            " **But this text is short**: starting up takes its share of the time, which the Pile would not notice."
+    if _pile and findings.is_short(_case):
+        _told.append(
+            "**This text is short**: starting up takes its share of the time, which the Pile would not notice."
         )
-    section(_heading, _choice, speed_chart, _table, mo.md(_told))
-    return (speed_chart,)
+    _table = table(findings.speed_table(engines, per_call=_short, pile=_pile))
+    section(_heading, options["work"], bench, speed_chart, _table, said(*_told))
+    return engines, speed_chart
 
 
 @app.cell(hide_code=True)

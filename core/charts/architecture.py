@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import altair as alt
 
-from core.charts.style import GREY, PALETTE, Rows, axis, colours, exact, legend, text, unchecked
+from core.charts.style import GREY, PALETTE, SEEN_THROUGH, Rows, axis, colours, exact, legend, text, unchecked
 
 
 @unchecked
@@ -42,7 +42,7 @@ def breakdown_chart(rows: Rows, title: str) -> alt.LayerChart:
         color=alt.Color("group:N", scale=colours(groups), legend=legend())
     )
     return alt.layer(bars, text(base, dx=4).encode(text="label:N")).properties(
-        width="container", height=22 * max(len(data), 1)
+        **SEEN_THROUGH, height=22 * max(len(data), 1)
     )
 
 
@@ -112,7 +112,7 @@ def growth_chart(
     else:
         layers = [chart.mark_area(opacity=0.85), chart.mark_point(filled=True, size=150, opacity=0)]
     layers[-1] = layers[-1].encode(tooltip=tooltip)
-    return alt.layer(*layers).properties(width="container", height=280)
+    return alt.layer(*layers).properties(**SEEN_THROUGH, height=280)
 
 
 @unchecked
@@ -162,7 +162,7 @@ def comparison_chart(rows: Rows) -> alt.LayerChart:
     )
     rule = alt.Chart(alt.Data(values=[{"one": 1}])).mark_rule(color=GREY, strokeWidth=1.5).encode(x=x("one:Q"))
     label = text(chart, dx=6).encode(y=_names("quantity:N"), x=x("end:Q"), text="label:N", tooltip=tooltip)
-    return alt.layer(bars, rule, label).properties(width="container", height=26 * max(len(data), 1))
+    return alt.layer(bars, rule, label).properties(**SEEN_THROUGH, height=26 * max(len(data), 1))
 
 
 def _without_factor(a: float, b: float) -> str:

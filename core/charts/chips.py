@@ -12,18 +12,21 @@ _LABELS = {
     **{"\x00": "NUL", "\x1b": "ESC", "\x7f": "DEL", "\u00ad": "SHY", "\u202f": "NNBSP"},
 }
 _INVISIBLE = ("Z", "C")
-_COLOURS = PALETTE[:6]
+_COLOURS = [PALETTE[place] for place in (0, 1, 5, 2, 3)]
+"""Neighbours far apart, on dark ground too: there the palette's orange and its amber are the same brown."""
 
 STYLE = (
     "<style>"
     + "".join(f".tokens .c{place} {{ --hue: {colour}; }}" for place, colour in enumerate(_COLOURS))
     + """
-.tokens { --hue: #888888; font-size: 0.875rem; }
+.tokens { --hue: #888888; --much: 30%; --little: 12%; font-size: 0.875rem; }
+.dark .tokens { --much: 48%; --little: 14%; }
 .tokens .chip { --hue: #888888; display: inline-flex; flex-direction: column; vertical-align: top; max-width: 100%;
   box-sizing: border-box; margin: 0 1px 5px 0; padding: 1px 2px 4px; border-radius: 3px; text-align: center;
   font-family: var(--monospace-font, ui-monospace, monospace); line-height: 1.35; overflow-wrap: anywhere;
   background: linear-gradient(to right, var(--hue) calc(100% - 1px), transparent 0) left bottom /
-  calc(100% / var(--n, 1)) 3px repeat-x, color-mix(in srgb, var(--hue) 24%, transparent); }
+  calc(100% / var(--n, 1)) 3px repeat-x, color-mix(in srgb, var(--hue) var(--much), transparent); }
+.tokens .chip.byte { --much: var(--little); }
 """
     + "".join(f".tokens .chip.c{place} {{ --hue: {colour}; }}\n" for place, colour in enumerate(_COLOURS))
     + """.tokens .chip.first { margin-left: 5px; }
@@ -33,7 +36,7 @@ STYLE = (
 .tokens .chip.part bdi { font-size: 0.75rem; line-height: 1.575; }
 .tokens .chip.part { background: linear-gradient(to right, var(--hue) calc(100% - 1px), transparent 0) left bottom /
   calc(100% / var(--n, 1)) 3px repeat-x, repeating-linear-gradient(-45deg, color-mix(in srgb, var(--hue) 36%,
-  transparent) 0 3px, color-mix(in srgb, var(--hue) 12%, transparent) 3px 6px); }
+  transparent) 0 3px, color-mix(in srgb, var(--hue) var(--little), transparent) 3px 6px); }
 .tokens .chip.special { font-weight: 600; outline: 1px solid var(--hue); outline-offset: -1px; }
 .tokens .chip.next { outline: 2px solid currentColor; outline-offset: -1px; }
 .tokens .torn { display: inline-flex; flex-direction: column; vertical-align: top; max-width: 100%;
@@ -65,10 +68,22 @@ STYLE = (
   position: absolute; left: 0.8rem; right: 0.8rem; bottom: 0; height: 4.5rem; box-sizing: border-box;
   padding: 0.4rem 0; white-space: pre-wrap; overflow: hidden; text-align: left; font-size: 0.75rem; font-weight: 400;
   line-height: 1.3; background: var(--background, Canvas); z-index: 1; }
-.token-table { overflow-x: auto; }
+.token-controls { display: flex; gap: 0.8rem; border-left: 3px solid #2F8FD8; padding: 0.1rem 0 0.1rem 0.7rem; }
+.token-controls > b { line-height: 2.25rem; }
+.token-controls > div { display: flex; flex-wrap: wrap; align-items: center; gap: 0.1rem 1.5rem; min-width: 0; }
+.token-columns { display: grid; gap: 1.5rem 3rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); }
+.token-columns > div { min-width: 0; }
+.token-table { --ground: var(--background, Canvas); overflow-x: auto; background:
+  linear-gradient(to right, var(--ground) 40%, transparent) left / 3rem 100% no-repeat local,
+  linear-gradient(to left, var(--ground) 40%, transparent) right / 3rem 100% no-repeat local,
+  linear-gradient(to right, color-mix(in srgb, currentColor 35%, transparent), transparent) left / 0.8rem 100%
+  no-repeat,
+  linear-gradient(to left, color-mix(in srgb, currentColor 35%, transparent), transparent) right / 0.8rem 100%
+  no-repeat; }
 .token-table table { border-collapse: collapse; }
 .token-table th, .token-table td { text-align: left; vertical-align: top; padding: 0.3rem 0.9rem 0.2rem 0; }
-.token-table th { font-weight: 500; opacity: 0.75; white-space: nowrap; }
+.token-table th { font-weight: 500; opacity: 0.75; }
 .token-table tr + tr, .token-table tbody tr { border-top: 1px solid color-mix(in srgb, currentColor 15%, transparent); }
 .token-table td.number { font-variant-numeric: tabular-nums; white-space: nowrap; }
 .token-table td.pair { white-space: nowrap; }

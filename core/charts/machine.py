@@ -7,7 +7,20 @@ from typing import Any
 
 import altair as alt
 
-from core.charts.style import GREY, Rows, axis, byte_unit, colours, exact, legend, short_bytes, si, text, unchecked
+from core.charts.style import (
+    GREY,
+    SEEN_THROUGH,
+    Rows,
+    axis,
+    byte_unit,
+    colours,
+    exact,
+    legend,
+    short_bytes,
+    si,
+    text,
+    unchecked,
+)
 
 MEMORY_PARTS = {
     "parameters": "#2F8FD8",
@@ -109,7 +122,7 @@ def memory_walk_chart(rows: Rows, limit_bytes: int | None = None, limit_name: st
     elif limit_bytes is not None:
         lines += textwrap.wrap(f"far below {limit_name or 'the limit'}: {short_bytes(limit_bytes)}", 48)
     title = alt.TitleParams(lines[0], subtitle=lines[1:], anchor="start", fontSize=13, subtitleFontSize=12)
-    return alt.layer(*layers).properties(width="container", height=300, title=title)
+    return alt.layer(*layers).properties(**SEEN_THROUGH, height=300, title=title)
 
 
 @unchecked
@@ -199,7 +212,7 @@ def roofline_chart(points: Rows, *, peak_flop_per_s: float, bytes_per_s: float, 
                 layers.append(text(encoded(some), **options).encode(text="name:N"))
     limits = f"{si(peak_flop_per_s, 'FLOP/s')}, {si(bytes_per_s, 'B/s')}"
     title = alt.TitleParams(device, subtitle=limits, anchor="start", fontSize=13, subtitleFontSize=12)
-    return alt.layer(*layers).properties(width="container", height=320, title=title)
+    return alt.layer(*layers).properties(**SEEN_THROUGH, height=320, title=title)
 
 
 def _apart(points: Rows, decades_x: float, decades_y: float) -> Rows:

@@ -25,6 +25,10 @@ GREY = "#888888"
 """Of rules and bands: seen on light and on dark ground."""
 
 
+SEEN_THROUGH = {"width": "container", "background": "transparent"}
+"""Of a chart as wide as its place, on the ground of the page: a dark page would give it a grey one of its own."""
+
+
 def unchecked(build: Callable[..., alt.LayerChart]) -> Callable[..., alt.LayerChart]:
     """A chart builder without altair's check of every part against its schema, which takes half of the time.
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import altair as alt
 
-from core.charts.style import GREY, PALETTE, Rows, axis, colours, legend, text, unchecked
+from core.charts.style import GREY, PALETTE, SEEN_THROUGH, Rows, axis, colours, legend, text, unchecked
 
 COSTS = {
     "model_flop": "training FLOP (non-causal)",
@@ -14,6 +14,7 @@ COSTS = {
 """What the learning curves of different vocabularies may run against: column and axis title."""
 
 _HEIGHT = 280
+_STRONGEST = 0.75
 
 
 def _sizes(title: str = "vocabulary size (tokens)") -> alt.X:
@@ -54,34 +55,47 @@ def vocabulary_chart(rows: Rows, mark: int) -> alt.LayerChart:
     lines = _data(rows).mark_line().encode(_sizes(), y, colour, width)
     points = _data(rows).mark_point(filled=True, size=45, opacity=1).encode(_sizes(), y, colour, tooltip=tooltip)
     rule = _data([{"vocab_size": mark}]).mark_rule(color=GREY, strokeDash=[4, 4]).encode(_sizes())
-    return alt.layer(rule, lines, points).properties(width="container", height=_HEIGHT)
+    return alt.layer(rule, lines, points).properties(**SEEN_THROUGH, height=_HEIGHT)
 
 
 @unchecked
 def transfer_chart(rows: Rows) -> alt.LayerChart:
-    """The loss of every vocabulary on every text, as a matrix.
+    """What every vocabulary loses or gains on every text, as a matrix; where nothing changes the page is seen.
 
     Args:
         rows: As `core.experiments.tokenizer_findings.transfer` gives them.
     """
     order = _names(rows, "trained_on")
-    cells = [row | {"label": f"{-row['loss']:+.0%}" if abs(row["loss"]) >= 0.005 else "0%"} for row in rows]
+    cells = [
+        row | {"change": -row["loss"], "label": f"{-row['loss']:+.0%}" if abs(row["loss"]) >= 0.005 else "0%"}
+        for row in rows
+    ]
     x = alt.X("encoded:N", title="text", sort=order, axis=alt.Axis(labelAngle=-30, orient="top"))
     y = alt.Y("trained_on:N", title="vocabulary of", sort=order)
     most = max((abs(row["loss"]) for row in rows), default=0) or 1
-    colour = alt.Color(
-        "loss:Q", scale=alt.Scale(domain=[-most, 0, most], range=["#2F8FD8", "#E8E8E8", "#D55E00"]), legend=None
+    ends = [f"rgba(213,94,0,{_STRONGEST})", "rgba(136,136,136,0.06)", f"rgba(47,143,216,{_STRONGEST})"]
+    told = legend(
+        title=["bytes per token, against the text's own", "vocabulary: orange is lost, blue is gained"],
+        **{
+            "orient": "bottom",
+            "format": "+.0%",
+            "gradientLength": 200,
+            "gradientThickness": 10,
+            "tickCount": 5,
+            "titleLimit": 400,
+        },
     )
+    colour = alt.Color("change:Q", scale=alt.Scale(domain=[-most, 0, most], range=ends), legend=told)
     tooltip = [
         alt.Tooltip("trained_on:N", title="vocabulary of"),
         alt.Tooltip("vocab_size:Q", title="its size", format=","),
         alt.Tooltip("encoded:N", title="text"),
         alt.Tooltip("bytes_per_token:Q", title="bytes per token", format=".3f"),
-        alt.Tooltip("loss:Q", title="fewer than with its own", format=".1%"),
+        alt.Tooltip("change:Q", title="against its own vocabulary", format="+.1%"),
     ]
     squares = _data(cells).mark_rect().encode(x, y, colour, tooltip=tooltip)
-    labels = _data(cells).mark_text(color="#111", fontSize=12).encode(x, y, alt.Text("label:N"))
-    return (squares + labels).properties(width="container", height=44 * max(len(order), 1))
+    labels = text(_data(cells), align="center", fontSize=12).encode(x, y, alt.Text("label:N"))
+    return (squares + labels).properties(**SEEN_THROUGH, height=44 * max(len(order), 1))
 
 
 @unchecked
@@ -104,7 +118,7 @@ def rank_chart(rows: Rows, slopes: Rows) -> alt.LayerChart:
     line = _data(slopes).mark_line(color=GREY, strokeDash=[5, 4]).encode(x, y)
     curves = _data(rows).mark_line(strokeWidth=1.5).encode(x, y, colour)
     points = _data(rows).mark_point(filled=True, size=22, opacity=1).encode(x, y, colour, tooltip=tooltip)
-    return alt.layer(line, curves, points).properties(width="container", height=_HEIGHT)
+    return alt.layer(line, curves, points).properties(**SEEN_THROUGH, height=_HEIGHT)
 
 
 @unchecked
@@ -124,7 +138,7 @@ def growth_of_vocabulary_chart(rows: Rows) -> alt.LayerChart:
     ]
     lines = _data(rows).mark_line(strokeWidth=1.5).encode(x, y, colour)
     points = _data(rows).mark_point(filled=True, size=22, opacity=1).encode(x, y, colour, tooltip=tooltip)
-    return (lines + points).properties(width="container", height=_HEIGHT)
+    return (lines + points).properties(**SEEN_THROUGH, height=_HEIGHT)
 
 
 @unchecked
@@ -150,7 +164,7 @@ def used_chart(rows: Rows) -> alt.LayerChart:
     ]
     lines = _data(rows).mark_line(strokeWidth=1.5).encode(_sizes(), y, colour, dash)
     points = _data(rows).mark_point(filled=True, size=30, opacity=1).encode(_sizes(), y, colour, tooltip=tooltip)
-    return (lines + points).properties(width="container", height=_HEIGHT)
+    return (lines + points).properties(**SEEN_THROUGH, height=_HEIGHT)
 
 
 @unchecked
@@ -192,36 +206,42 @@ def bits_chart(rows: Rows, x: str, floor: float | None, models: Sequence[str]) -
         layers.append(
             text(_data(bottom), baseline="bottom", dx=6, dy=-4).encode(y, alt.Text("label:N"), x=alt.value(0))
         )
-    return alt.layer(*layers).properties(width="container", height=320)
+    return alt.layer(*layers).properties(**SEEN_THROUGH, height=320)
 
 
 @unchecked
-def speed_chart(rows: Rows) -> alt.LayerChart:
-    """Bytes per second of several engines: the median, and the range of the repeats.
+def speed_chart(rows: Rows, per_call: bool = False) -> alt.LayerChart:
+    """Bytes per second of several engines, or the time of a call: the median, and the range of the repeats.
 
     Args:
         rows: As `core.experiments.tokenizer_findings.speeds` gives them.
+        per_call: Time per call, as for short strings.
     """
     order = _names(rows, "engine")
-    across = {"title": "bytes of text per second", "axis": axis(), "scale": alt.Scale(type="log", nice=True)}
+    kind, title, unit = (
+        ("us", "microseconds per call", "µs") if per_call else ("rate", "bytes of text per second", "B/s")
+    )
+    shown = axis(format="~g") if per_call else axis()
+    across = {"title": title, "axis": shown, "scale": alt.Scale(type="log", nice=True)}
     y = alt.Y("engine:N", title=None, sort=order)
     chosen = colours(order, {"ours": PALETTE[0], "ours-reference": PALETTE[6]})
     colour = alt.Color("engine:N", scale=chosen, legend=None)
     tooltip = [
         "engine:N",
-        alt.Tooltip("median_rate:Q", title="median, B/s", format=".3~s"),
-        alt.Tooltip("lowest_rate:Q", title="lowest, B/s", format=".3~s"),
-        alt.Tooltip("highest_rate:Q", title="highest, B/s", format=".3~s"),
+        *(
+            alt.Tooltip(f"{of}_{kind}:Q", title=f"{of}, {unit}", format=".3~s")
+            for of in ("median", "lowest", "highest")
+        ),
         alt.Tooltip("repeats:Q", title="repeats"),
     ]
     ranges = (
         _data(rows)
         .mark_bar(height=10, opacity=0.45, cornerRadius=3)
-        .encode(alt.X("lowest_rate:Q", **across), y, colour, x2="highest_rate:Q")
+        .encode(alt.X(f"lowest_{kind}:Q", **across), y, colour, x2=f"highest_{kind}:Q")
     )
-    median = alt.X("median_rate:Q", **across)
+    median = alt.X(f"median_{kind}:Q", **across)
     points = _data(rows).mark_point(filled=True, size=90, opacity=1).encode(median, y, colour, tooltip=tooltip)
-    return (ranges + points).properties(width="container", height=36 * max(len(order), 1) + 20)
+    return (ranges + points).properties(**SEEN_THROUGH, height=36 * max(len(order), 1) + 20)
 
 
 @unchecked
@@ -250,4 +270,4 @@ def file_size_chart(rows: Rows, largest: int = 1 << 16) -> alt.LayerChart:
     rule = _data([{"vocab_size": largest}]).mark_rule(color=GREY, strokeDash=[4, 4]).encode(_sizes())
     lines = _data(rows).mark_line(strokeWidth=2).encode(_sizes(), y, colour)
     points = _data(rows).mark_point(filled=True, size=45, opacity=1).encode(_sizes(), y, colour, tooltip=tooltip)
-    return alt.layer(rule, lines, points).properties(width="container", height=_HEIGHT)
+    return alt.layer(rule, lines, points).properties(**SEEN_THROUGH, height=_HEIGHT)

@@ -7,7 +7,7 @@ from typing import Any
 import altair as alt
 
 from core.charts.chips import STYLE, chip, hexadecimal, is_part, plain, visible
-from core.charts.style import Rows, axis, colours, legend, unchecked
+from core.charts.style import SEEN_THROUGH, Rows, axis, colours, legend, unchecked
 
 UNDER_TOKENS = ("id", "bytes", "position", "nothing")
 """What may stand under each token."""
@@ -46,7 +46,9 @@ def token_strip(
     for group in _by_character(rows[:limit]):
         chips = []
         for place, row in group:
-            classes = ["first"] * (row.get("start") in starts) + ["special"] * row.get("special", False)
+            special = row.get("special", False)
+            classes = ["first"] * (row.get("start") in starts) + ["special"] * special
+            classes += ["byte"] * (len(row["token"]) == 1 and not special)
             told = _about(row) if about else ""
             colour = row.get("colour", place)
             chips.append(chip(row["token"], colour, under=_small(row, under), about=told, classes=classes))
@@ -74,6 +76,7 @@ def token_panels(panels: Sequence[Mapping[str, Any]], under: str = "id") -> str:
     """
     most = max((len(panel["rows"]) for panel in panels), default=0)
     html = []
+    hint = "<span>Point at a token, or tap it.</span>"  # once: the others have room for what they tell
     for panel in panels:
         count = len(panel["rows"])
         rates = (
@@ -88,9 +91,9 @@ def token_panels(panels: Sequence[Mapping[str, Any]], under: str = "id") -> str:
             f'<div class="counts"><span><b>{count:,}</b> {"token" if count == 1 else "tokens"}</span>{rates}</div>'
             f'<div class="share" style="--share:{100 * count / max(most, 1):.1f}%"></div>'
             f'<div class="strip">{token_strip(panel["rows"], under, panel["starts"], about=True)}</div>'
-            '<div class="hint"><span>Point at a token, or tap it.</span></div></section>'
+            f'<div class="hint">{hint if panel is panels[0] else ""}</div></section>'
         )
-    least = "25rem" if len(panels) == 4 else "19rem"  # two and two rather than three and one
+    least = "14.5rem" if len(panels) == 4 else "19rem"  # four in a row, or two and two
     return f'{STYLE}<div class="tokens token-panels" style="--least:{least}">{"".join(html)}</div>'
 
 
@@ -141,35 +144,45 @@ def word_pieces(words: Rows, ranks: Mapping[bytes, int], *, stacked: bool = Fals
     return f'{STYLE}<div class="tokens token-words{" stacked" * stacked}">{"".join(html)}</div>'
 
 
-@unchecked
-def compression_chart(rows: Rows, marks: Rows) -> alt.LayerChart:
-    """Bytes per token against the size of the vocabulary.
+def control_row(letter: str, controls: Iterable[Any]) -> str:
+    """The controls of one tokenizer, as HTML, held together and marked with its letter; a phone breaks the row.
 
     Args:
-        rows: `tokenizer`, `text` (which one was encoded; a kind of line each), `vocab_size`, `bytes_per_token`.
+        letter: Of the tokenizer.
+        controls: Each with its HTML as `text`.
+    """
+    cells = "".join(f"<span>{control.text}</span>" for control in controls)
+    return f'{STYLE}<div class="token-controls"><b>{escape(letter)}</b><div>{cells}</div></div>'
+
+
+def side_by_side(parts: Iterable[str]) -> str:
+    """HTML in two columns; on a phone one below the other."""
+    return f'{STYLE}<div class="token-columns">{"".join(f"<div>{part}</div>" for part in parts)}</div>'
+
+
+@unchecked
+def compression_chart(rows: Rows, marks: Rows, title: str) -> alt.LayerChart:
+    """Bytes per token of one text against the size of the vocabulary; its scale is that of this text.
+
+    Args:
+        rows: `tokenizer`, `vocab_size`, `bytes_per_token`.
         marks: The same fields, for the sizes chosen now.
+        title: Which text was encoded.
     """
     names = list(dict.fromkeys(row["tokenizer"] for row in rows))
-    texts = list(dict.fromkeys(row["text"] for row in rows))
     x = alt.X("vocab_size:Q", title="vocabulary size (tokens)", axis=axis(), scale=alt.Scale(type="log", nice=False))
     y = alt.Y("bytes_per_token:Q", title="bytes per token", axis=axis(format="~g"), scale=alt.Scale(zero=False))
-    colour = alt.Color("tokenizer:N", scale=colours(names), legend=legend())
+    colour = alt.Color("tokenizer:N", scale=colours(names), legend=legend(symbolSize=140))
     tooltip = [
         alt.Tooltip("tokenizer:N"),
-        alt.Tooltip("text:N", title="encodes"),
         alt.Tooltip("vocab_size:Q", title="vocabulary", format=","),
         alt.Tooltip("bytes_per_token:Q", title="bytes per token", format=".3f"),
     ]
-    dash = alt.StrokeDash(
-        "text:N",
-        scale=alt.Scale(domain=texts, range=[[1, 0], [5, 4]][: len(texts)]),
-        legend=legend(symbolStrokeColor="#888"),
-    )
-    lines = alt.Chart(alt.Data(values=list(rows))).mark_line(strokeWidth=2).encode(x, y, colour, dash, tooltip=tooltip)
+    lines = alt.Chart(alt.Data(values=list(rows))).mark_line(strokeWidth=2).encode(x, y, colour, tooltip=tooltip)
     points = (
         alt.Chart(alt.Data(values=list(marks))).mark_point(size=80, filled=True).encode(x, y, colour, tooltip=tooltip)
     )
-    return (lines + points).properties(width="container", height=260)
+    return (lines + points).properties(**SEEN_THROUGH, height=240, title=title)
 
 
 def _table(head: str, body: str) -> str:

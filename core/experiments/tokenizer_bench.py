@@ -3,15 +3,15 @@
 import dataclasses
 import hashlib
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from core.corpus.longtail import write_longtail
 from core.experiments.tokenizer_contestants import CONTESTANTS, can, installed, package_version
 from core.experiments.tokenizer_measure import Job, Measurement, run_job, turns
+from core.experiments.tokenizer_ratios import OURS
 from core.files import atomic_path, binary_blocks
 from core.provenance import utc_now
 from core.records import TokenizerSpeedRow
@@ -26,11 +26,6 @@ WORKS: dict[str, list[str]] = {
 """What can be measured, and what an engine must be able to do for it."""
 REFERENCE_BYTES = 3_000_000
 """The reference engine takes part on texts up to this size."""
-OURS = "ours"
-
-
-Case = tuple[str, int, str, str]
-"""Corpus, vocabulary size, work, engine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,15 +36,6 @@ class Corpus:
     name: str
     num_bytes: int
     sha256: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ratio:
-    """How many times as long as ours an engine takes, over the repeats."""
-
-    median: float
-    lowest: float
-    highest: float
 
 
 def open_corpus(path: Path, folder: Path) -> Corpus:
@@ -217,26 +203,3 @@ def _row(
         agrees=agrees,
         package_version=package_version(CONTESTANTS[measurement.engine].package),
     )
-
-
-def ratios(rows: Iterable[TokenizerSpeedRow]) -> dict[Case, Ratio]:
-    """How many times as long as ours each engine takes; of measurements of the same repeat, which followed each other.
-
-    Returns:
-        By corpus, vocabulary size, work and engine, in the order of the rows.
-    """
-    times: dict[Case, dict[int, float]] = {}
-    for row in rows:
-        times.setdefault(case(row), {})[row.repeat] = row.wall_s
-    found = {}
-    for (*given, engine), theirs in times.items():
-        ours = times.get((*given, OURS), {})
-        values = [theirs[repeat] / ours[repeat] for repeat in theirs if repeat in ours]
-        if values:
-            found[*given, engine] = Ratio(median=median(values), lowest=min(values), highest=max(values))
-    return found
-
-
-def case(row: TokenizerSpeedRow) -> Case:
-    """What a row has in common with its repeats."""
-    return row.corpus, row.vocab_size, row.work, row.engine

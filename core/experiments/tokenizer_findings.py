@@ -2,11 +2,15 @@
 
 import json
 import math
+import statistics
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
+from core.accounting.text import duration
 from core.corpus.tokens import token_dtype
+from core.experiments.tokenizer_ratios import case, ratios
 from core.records import TokenizerSpeedRow
 
 Rows = Sequence[dict[str, Any]]
@@ -18,6 +22,7 @@ RUN_PREFIX = "tok-"
 """The names of the runs that differ in their vocabulary begin so."""
 
 _BITS = {"uint16": 16, "uint32": 32}
+_TOO_SHORT_BYTES = 50e6
 
 
 def bytes_per_token(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -30,6 +35,17 @@ def bytes_per_token(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         }
         for row in rows
     ]
+
+
+def studies(rows: Rows) -> dict[str, list[str]]:
+    """The texts of each study of `tokenizer_compression`; first the study with the most texts, then the most rows."""
+    texts: dict[str, set[str]] = {}
+    for row in rows:
+        texts.setdefault(row["study_id"], set()).add(row["encoded"])
+    sizes = Counter(row["study_id"] for row in rows)
+    return {
+        name: sorted(texts[name]) for name in sorted(texts, key=lambda name: (-len(texts[name]), -sizes[name], name))
+    }
 
 
 def transfer(rows: Rows, vocab_size: int) -> list[dict[str, Any]]:
@@ -235,6 +251,30 @@ def bits_at(curves: Rows, model: str, read_bytes: float) -> float | None:
     return math.fsum(found) / len(found) if found else None
 
 
+def is_short(row: dict[str, Any]) -> bool:
+    """Whether starting up takes a share of the time that a large corpus would not notice."""
+    return row["corpus_bytes"] < _TOO_SHORT_BYTES
+
+
+def measurements(rows: Rows, work: str) -> dict[str, list[dict[str, Any]]]:
+    """The rows of `tokenizer_speed` that can be compared with each other: of this work, by a title.
+
+    First what compares engines at all, and on a text that is not short; then what compares the most of them, on the
+    largest corpus, with the largest vocabulary.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["work"] == work:
+            title = f"{row['corpus']}, {row['vocab_size']:,} tokens ({row['bench_id']})"
+            found.setdefault(title, []).append(row)
+
+    def worth(title: str) -> tuple[Any, ...]:
+        one, engines = found[title][0], len({row["engine"] for row in found[title]})
+        return engines == 1, is_short(one), -engines, -one["corpus_bytes"], -one["vocab_size"], title
+
+    return {title: found[title] for title in sorted(found, key=worth)}
+
+
 def speeds(rows: Rows) -> list[dict[str, Any]]:
     """Rates of engines over their repeats, with their times against ours.
 
@@ -242,12 +282,11 @@ def speeds(rows: Rows) -> list[dict[str, Any]]:
         rows: Of `tokenizer_speed`: one work on one corpus with one vocabulary, of one measurement.
 
     Returns:
-        Fastest first: `engine`, `median_rate`, `lowest_rate`, `highest_rate` (bytes per second), `repeats`, `agrees`
+        Fastest first: `engine`, `median_rate`, `lowest_rate`, `highest_rate` (bytes per second), `median_us`,
+        `lowest_us`, `highest_us` (microseconds per call), `repeats`, `agrees`
         (whether every result was ours), `num_threads`, `times`, `lowest_times`, `highest_times` (of ours; None without
         ours) and `pile_s`.
     """
-    from core.experiments.tokenizer_bench import case, ratios  # here, since it takes torch along
-
     typed = [TokenizerSpeedRow(**row) for row in rows]
     compared = ratios(typed)
     by_engine: dict[str, list[TokenizerSpeedRow]] = {}
@@ -255,16 +294,19 @@ def speeds(rows: Rows) -> list[dict[str, Any]]:
         by_engine.setdefault(row.engine, []).append(row)
     found = []
     for engine, repeated in by_engine.items():
-        rates = sorted(row.text_bytes / row.wall_s for row in repeated)
-        middle = len(rates) // 2
-        median_rate = rates[middle] if len(rates) % 2 else (rates[middle - 1] + rates[middle]) / 2
+        rates = [row.text_bytes / row.wall_s for row in repeated]
+        calls_us = [1e6 * row.wall_s / row.calls for row in repeated]
+        median_rate = statistics.median(rates)
         ratio = compared.get(case(repeated[0]))
         found.append(
             {
                 "engine": engine,
                 "median_rate": median_rate,
-                "lowest_rate": rates[0],
-                "highest_rate": rates[-1],
+                "lowest_rate": min(rates),
+                "highest_rate": max(rates),
+                "median_us": statistics.median(calls_us),
+                "lowest_us": min(calls_us),
+                "highest_us": max(calls_us),
                 "repeats": len(rates),
                 "agrees": all(row.agrees is not False for row in repeated),
                 "num_threads": repeated[0].num_threads,
@@ -275,6 +317,31 @@ def speeds(rows: Rows) -> list[dict[str, Any]]:
             }
         )
     return sorted(found, key=lambda row: -row["median_rate"])
+
+
+def speed_table(engines: Rows, *, per_call: bool, pile: bool) -> list[dict[str, str]]:
+    """What `speeds` found, for a reader; an engine that was measured alone is compared with none.
+
+    Args:
+        engines: As `speeds` gives them.
+        per_call: The time of a call rather than a rate.
+        pile: How long the Pile would take.
+    """
+    found = []
+    for row in engines:
+        cells = {"engine": row["engine"]}
+        cells |= (
+            {"µs per call": f"{row['median_us']:,.1f}"} if per_call else {"MB/s": f"{row['median_rate'] / 1e6:,.1f}"}
+        )
+        if len(engines) > 1:
+            times = row["times"]
+            spread = f"{row['lowest_times']:.2f}–{row['highest_times']:.2f} (n = {row['repeats']})" if times else ""
+            cells |= {"time / ours": f"{times:.2f}" if times else "", "range": spread}
+            cells["same result"] = "yes" if row["agrees"] else "no"
+        if pile:
+            cells |= {"the Pile": duration(row["pile_s"]), "machines for a day": str(machines_for_a_day(row["pile_s"]))}
+        found.append(cells)
+    return found
 
 
 def machines_for_a_day(seconds: float) -> int:

@@ -6,7 +6,7 @@ from core.experiments import tokenizer_findings as findings
 from core.results import read_table
 
 WIDE = {"width": 1280, "height": 7000}
-FIGURES = 7  # vocabularies, matrix, use, ranks, growth, models, file sizes; speeds where they are measured
+FIGURES = 8  # vocabularies, matrix, use, ranks, growth, models, speeds, file sizes
 
 
 def open_at_the_end(open_page, server, more="", **options):
@@ -19,13 +19,13 @@ def test_page_draws_its_figures_and_loads_nothing_foreign(committed_server, open
     page = open_at_the_end(open_page, committed_server, viewport=WIDE)
     page.locator("canvas, svg.marks").nth(FIGURES - 1).wait_for(timeout=60_000)
     assert page.locator(".marimo-cell.has-error").count() == 0
-    assert page.locator(".token-table").count() == 1
+    assert page.locator(".token-table").count() == 5  # longest tokens, models, speeds; two folded away
     assert page.foreign == []
 
 
 def test_a_slider_changes_the_matrix_and_the_address(committed_server, open_page, pytestconfig):
     rows, _ = read_table(pytestconfig.rootpath / "results", "tokenizer_compression")
-    study = sorted(set(rows["study_id"]), key=lambda name: (len(name), name))[0]
+    study = next(iter(findings.studies(rows.to_dicts())))
     rows = [row for row in rows.to_dicts() if row["study_id"] == study]
 
     def worst(size):
@@ -42,6 +42,16 @@ def test_a_slider_changes_the_matrix_and_the_address(committed_server, open_page
     page.wait_for_url("**pieces=pre-tokens**", timeout=20_000)
     page.reload()
     page.get_by_text("A foreign vocabulary of 2,048 tokens").wait_for(timeout=60_000)
+    assert page.locator(".marimo-cell.has-error").count() == 0
+
+
+def test_the_work_decides_what_was_measured(committed_server, open_page):
+    page = open_at_the_end(open_page, committed_server, viewport=WIDE)
+    page.get_by_text("Encoding, cold: longtail-150mb.txt").wait_for(timeout=30_000)
+    page.locator("select").filter(has_text="strings of 50 characters").select_option(label="strings of 50 characters")
+    page.get_by_text("Strings of 50 characters: long150.txt").wait_for(timeout=30_000)
+    page.get_by_text("µs per call").first.wait_for()
+    page.wait_for_url("**work=short_50**", timeout=20_000)
     assert page.locator(".marimo-cell.has-error").count() == 0
 
 

@@ -77,8 +77,11 @@ def test_a_tokenizer_can_be_uploaded(committed_server, open_page, tmp_path):
     page.get_by_text("C, a tokenizer from files").click()
     page.locator("input[type=file]").set_input_files([tmp_path / "vocab.json", tmp_path / "merges.txt"])
     wait_for_tokens(page, "C", len(tokenizer.encode("abab abc")))
+    page.get_by_text(f"vocab.json, merges.txt, gpt2: {len(tokenizer.vocab)} tokens").wait_for()
+    tops = "[...document.querySelectorAll('.token-panel')].map(panel => panel.getBoundingClientRect().top)"
+    assert len(set(page.evaluate(tops))) == 1  # four beside each other
     page.locator("input[type=file]").set_input_files([tmp_path / "special_tokens.json"])
-    page.get_by_text("a tokenizer is tokenizer.json, or vocab.json and merges.txt").wait_for()
+    page.get_by_text("files are special_tokens.json: vocab.json and merges.txt are missing").wait_for()
     assert page.locator(".token-panel").count() == 3
     assert page.locator(".marimo-cell.has-error").count() == 0
 

@@ -60,7 +60,7 @@ def test_memory_has_a_band_for_every_phase_and_recomputing_belongs_to_the_backwa
 
 
 def test_memory_of_a_device_is_a_line_or_far_away():
-    rows = moments(account(MODEL, batch_size=8))
+    rows = moments(account(MODEL, batch_size=16))
     near = charts.memory_walk_chart(rows, 24 * GIB, "RTX 4090")
     check(near)
     lines = [drawn for drawn in marked(near, "rule") if "limit" in drawn[0]]

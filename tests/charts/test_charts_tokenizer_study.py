@@ -32,7 +32,11 @@ def test_the_matrix_says_what_is_lost():
     check(chart)
     (cells,) = marked(chart, "text")
     assert [cell["label"] for cell in cells] == ["0%", "-15%", "+2%", "0%"]
-    assert layers(chart)[0][0]["color"]["scale"]["domain"] == [-0.153, 0, 0.153]
+    assert [cell["change"] for cell in cells] == [0.0, -0.153, 0.02, 0.001]
+    colour = layers(chart)[0][0]["color"]
+    assert (colour["field"], colour["scale"]["domain"]) == ("change", [-0.153, 0, 0.153])
+    assert "orange is lost, blue is gained" in colour["legend"]["title"][1]
+    assert colour["scale"]["range"][1] == "rgba(136,136,136,0.06)"  # no change: the page is seen
     assert chart.height == 88
     check(charts.transfer_chart(rows[:1]))
 
@@ -86,6 +90,7 @@ def test_learning_curves_run_against_any_cost():
 def test_speeds_have_their_range():
     rows = [
         {"engine": engine, "median_rate": rate, "lowest_rate": rate / 2, "highest_rate": 2 * rate, "repeats": 3}
+        | {"median_us": 10.0, "lowest_us": 5.0, "highest_us": 20.0}
         for engine, rate in (("ours", 1e8), ("tiktoken", 1e7))
     ]
     chart = charts.speed_chart(rows)
@@ -94,7 +99,11 @@ def test_speeds_have_their_range():
     assert (encoding["x"]["field"], encoding["x2"]["field"]) == ("lowest_rate", "highest_rate")
     assert marked(chart, "point") == [rows]
     assert encoding["y"]["sort"] == ["ours", "tiktoken"]
-    assert chart.height == 92
+    assert (chart.height, chart.background) == (92, "transparent")
+    each_call = charts.speed_chart(rows, per_call=True)
+    check(each_call)
+    encoding = layers(each_call)[0][0]
+    assert (encoding["x"]["field"], encoding["x"]["title"]) == ("lowest_us", "microseconds per call")
 
 
 def test_files_grow_where_ids_no_longer_fit():

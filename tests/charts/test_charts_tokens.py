@@ -1,4 +1,5 @@
 import xml.etree.ElementTree as ElementTree
+from types import SimpleNamespace
 
 import pytest
 from drawn import check, layers, marked
@@ -50,7 +51,7 @@ def test_nothing_is_invisible(text, html, alone):
 
 def test_a_chip_tells_its_bytes():
     (element,) = parsed(chip(b" the", 8, under="259", about='"<x>"', classes=["first"]))
-    assert element.get("class").split() == ["chip", "first", "c2"]
+    assert element.get("class").split() == ["chip", "first", "c3"]
     assert element.get("style") == "--n:4"
     assert element.get("data-about") == '"<x>"'
     assert [words(part) for part in element] == ["·the", "259"]
@@ -93,6 +94,22 @@ def test_tokens_of_one_character_are_held_together_by_it():
     ]
     assert [words(whole) for whole in of_class(tree, "whole")] == ["é", "a漢↵"]
     assert [child.tag for child in tree] == ["span", "span", "span", "br", "span"]
+
+
+def test_single_bytes_are_paler_than_what_was_learnt():
+    rows = [row(b"a"), row(b"ab", 1), row(b"x", 3, special=True)]
+    chips = of_class(parsed(token_strip(rows)), "chip")
+    assert ["byte" in each.get("class").split() for each in chips] == [True, False, False]
+
+
+def test_controls_stand_beside_their_letter():
+    controls = [SimpleNamespace(text=f"<i>{name}</i>") for name in ("text", "size")]
+    tree = parsed(charts.control_row("<A>", controls))
+    (row_of_a,) = of_class(tree, "token-controls")
+    assert words(row_of_a.find("b")) == "<A>"
+    assert [words(cell) for cell in row_of_a.find("div")] == ["text", "size"]
+    (columns,) = of_class(parsed(charts.side_by_side(["<p>one</p>", "<p>two</p>"])), "token-columns")
+    assert [[part.tag for part in column] for column in columns] == [["p"], ["p"]]
 
 
 def test_a_gap_is_left_where_a_pre_token_begins():
@@ -145,6 +162,11 @@ def test_panels_count_what_they_show():
     assert [of_class(element, "share")[0].get("style") for element in panels] == ["--share:100.0%", "--share:50.0%"]
 
 
+def test_pointing_is_explained_once():
+    tree = parsed(charts.token_panels([panel(name, [b"a"], "a") for name in "AB"]))
+    assert [words(hint) for hint in of_class(tree, "hint")] == ["Point at a token, or tap it.", ""]
+
+
 def test_a_panel_without_text_has_no_rates():
     tree = parsed(charts.token_panels([panel("A", [], "")]))
     assert [words(part) for part in of_class(tree, "counts")[0]] == ["0 tokens"]
@@ -173,7 +195,7 @@ def test_pairs_are_measured_by_the_most_frequent():
     ]
     assert [line.get("class") for line in lines] == ["next", None]
     assert [bar.get("style") for bar in of_class(tree, "bar")] == ["--share:1.000", "--share:0.250"]
-    assert [element.get("class") for element in of_class(lines[1], "chip")] == ["chip c1", "chip"]
+    assert [element.get("class") for element in of_class(lines[1], "chip")] == ["chip c2", "chip"]
 
 
 def test_pieces_that_merge_next_are_framed():
@@ -192,17 +214,17 @@ def test_pieces_that_merge_next_are_framed():
 
 def test_compression_is_drawn_against_the_size():
     rows = [
-        {"tokenizer": name, "text": text, "vocab_size": size, "bytes_per_token": size / 257}
+        {"tokenizer": name, "vocab_size": size, "bytes_per_token": size / 257}
         for name in "AB"
-        for text in ("your text", "its training text")
         for size in (257, 500, 900)
     ]
-    chart = charts.compression_chart(rows, rows[:1])
+    chart = charts.compression_chart(rows, rows[:1], "your text")
     check(chart)
     assert marked(chart, "line") == [rows]
     assert marked(chart, "point") == [rows[:1]]
     encoding = layers(chart)[0][0]
-    assert encoding["strokeDash"]["scale"]["domain"] == ["your text", "its training text"]
+    assert encoding["color"]["scale"]["domain"] == ["A", "B"]
+    assert (chart.title, chart.background) == ("your text", "transparent")
     assert encoding["x"]["scale"]["type"] == "log"
     assert (encoding["x"]["title"], encoding["y"]["title"]) == ("vocabulary size (tokens)", "bytes per token")
-    check(charts.compression_chart(rows[:3], rows[:1]))
+    check(charts.compression_chart(rows[:3], rows[:1], ""))

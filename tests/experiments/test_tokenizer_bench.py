@@ -12,9 +12,10 @@ import pytest
 from core.corpus.longtail import write_longtail
 from core.corpus.tokens import encode_files
 from core.experiments import tokenizer_bench
-from core.experiments.tokenizer_bench import Corpus, Ratio, contestants, open_corpus, ratios, tokenizer_rows
+from core.experiments.tokenizer_bench import Corpus, contestants, open_corpus, tokenizer_rows
 from core.experiments.tokenizer_contestants import CONTESTANTS, END_OF_TEXT_ID, Ours, can
 from core.experiments.tokenizer_measure import Job, Measurement, measure, peak_rss_bytes, run_job, turns
+from core.experiments.tokenizer_ratios import Ratio, ratios
 from core.records import TokenizerSpeedRow
 from core.results import read_rows, write_rows
 from core.tokenizer import Tokenizer
