@@ -272,28 +272,13 @@ def test_offsets_in_a_source_are_those_of_the_file(tmp_path):
         list(text_blocks(Source(path, 1, 3)))
 
 
-@pytest.fixture(scope="module")
-def s3_server():
-    """The address of a local server that speaks S3."""
-    pytest.importorskip("s3fs")
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture(params=["memory", "s3"])
-def folder_url(request, monkeypatch):
+def folder_url(request):
     """A folder in an object store: fsspec's in memory, and a bucket of the local server."""
     name = re.sub(r"\W", "-", request.node.name)[-60:].strip("-").replace("_", "-")
     if request.param == "memory":
         return f"memory://{name}/folder"
-    monkeypatch.setenv("AWS_ENDPOINT_URL", request.getfixturevalue("s3_server"))
-    for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(variable, "any")
-    store = fsspec.filesystem("s3")
-    store.mkdir(name)
+    request.getfixturevalue("s3").mkdir(name)
     return f"s3://{name}/folder"
 
 

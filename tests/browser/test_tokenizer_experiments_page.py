@@ -49,7 +49,7 @@ def test_the_work_decides_what_was_measured(committed_server, open_page):
     page = open_at_the_end(open_page, committed_server, viewport=WIDE)
     page.get_by_text("Encoding, cold: longtail-150mb.txt").wait_for(timeout=30_000)
     page.locator("select").filter(has_text="strings of 50 characters").select_option(label="strings of 50 characters")
-    page.get_by_text("Strings of 50 characters: long150.txt").wait_for(timeout=30_000)
+    page.get_by_text("Strings of 50 characters: longtail-150mb.txt").wait_for(timeout=30_000)
     page.get_by_text("µs per call").first.wait_for()
     page.wait_for_url("**work=short_50**", timeout=20_000)
     assert page.locator(".marimo-cell.has-error").count() == 0

@@ -21,24 +21,6 @@ def example(row_type: type, **values):
     return row_type(**{name: columns[type(kind)] for name, kind in results.schema(row_type).items()} | values)
 
 
-@pytest.fixture(scope="module")
-def s3_server():
-    pytest.importorskip("s3fs")
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture
-def s3(s3_server, monkeypatch):
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
-    for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(variable, "any")
-    return fsspec.filesystem("s3")
-
-
 @pytest.fixture(params=["memory", "s3"])
 def url(request):
     name = re.sub(r"\W", "-", request.node.name)[-50:].strip("-").replace("_", "-").lower()
