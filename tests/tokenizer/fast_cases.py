@@ -93,13 +93,8 @@ def counted(counter):
 class ReferenceTokenizer(Tokenizer):
     """The reference engine whatever the input's size."""
 
-    def _worth_fast(self, size):
-        return False
-
     def encode(self, text):
-        ids = super().encode(text)
-        assert self._fast is None
-        return ids
+        return self.encode_reference(text)
 
     def fast(self, threads=None):
         """The fast engine with the same vocabulary."""

@@ -146,5 +146,6 @@ def test_what_a_device_has_not_is_said(tiny_config, monkeypatch, changes, messag
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the compiler uses what torch itself deprecates
 def test_compiled_steps_give_the_losses_of_eager_ones(tiny_config):
     assert losses(tiny_config, compile=True) == pytest.approx(losses(tiny_config), rel=1e-9)
