@@ -1,7 +1,5 @@
 """Which optimizer moves which parameter, how fast, and whether it decays."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import nn
 
@@ -65,15 +63,3 @@ def _part(name: str, parameter: nn.Parameter) -> str:
     if parameter.ndim < 2:
         return "gains"
     return "block matrices" if name.startswith("blocks.") else "head"
-
-
-def groups_text(optimizers: Sequence[torch.optim.Optimizer]) -> str:
-    """A line per parameter group: optimizer, what it holds, tensors, parameters, peak learning rate, decay."""
-    lines = [
-        f"{type(optimizer).__name__}: {group['name']}: {len(group['params'])} tensors, "
-        f"{sum(parameter.numel() for parameter in group['params']):,} parameters, "
-        f"peak lr {group['peak_lr']:g}, weight decay {group['weight_decay']:g}"
-        for optimizer in optimizers
-        for group in optimizer.param_groups
-    ]
-    return "\n".join(lines)

@@ -180,11 +180,6 @@ def wait_for_all() -> None:
         distributed.barrier()
 
 
-def full(tensor: Tensor) -> Tensor:
-    """A tensor whole, wherever its parts lie; all processes must call it together."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
 @torch.no_grad()
 def assign(tensor: Tensor, values: Tensor) -> None:
     """Copy whole values into a tensor, of which this process may hold a part."""

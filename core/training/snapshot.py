@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from core.config import RunConfig
 from core.optim.average import WeightAverage
+from core.optim.shards import full
 from core.training import distributed
 
 
@@ -89,7 +90,7 @@ def take_snapshot(
 def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     copies = {}
     for name, tensor in tensors.items():
-        whole = distributed.full(tensor.detach())
+        whole = full(tensor.detach())
         if distributed.is_main():
             # Page-locked memory (which torch keeps for the next snapshot) takes copies from CUDA at the full rate.
             copies[name] = torch.empty(whole.shape, dtype=whole.dtype, pin_memory=whole.is_cuda)

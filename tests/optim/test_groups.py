@@ -3,7 +3,7 @@ import dataclasses
 from core.config import ModelConfig, OptimizerConfig
 from core.model.transformer import Transformer
 from core.optim.adamw import AdamW
-from core.optim.groups import build_optimizers, groups_text
+from core.optim.groups import build_optimizers
 from core.optim.muon import Muon
 
 CONFIG = ModelConfig(vocab_size=29, context_length=11, d_model=12, num_layers=2, num_heads=3, d_ff=19)
@@ -66,12 +66,3 @@ def test_the_other_settings_arrive():
     adamw, muon = build_optimizers(Transformer(CONFIG), config)
     assert {(group["betas"], group["eps"]) for group in adamw.param_groups} == {((0.5, 0.75), 1e-3)}
     assert [group["momentum"] for group in muon.param_groups] == [0.25]
-
-
-def test_text():
-    optimizers = build_optimizers(Transformer(CONFIG), OptimizerConfig(kind="muon"))
-    assert groups_text(optimizers).splitlines() == [
-        "AdamW: head: 1 tensors, 348 parameters, peak lr 0.001, weight decay 0.1",
-        "AdamW: embedding, gains: 6 tensors, 408 parameters, peak lr 0.001, weight decay 0",
-        "Muon: block matrices: 14 tensors, 2,520 parameters, peak lr 0.02, weight decay 0.1",
-    ]

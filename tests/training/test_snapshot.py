@@ -135,7 +135,8 @@ from torch.distributed.fsdp import fully_shard
 from core.optim.adamw import AdamW
 from core.presets import preset
 from core.training import checkpoint
-from core.training.distributed import full, is_main
+from core.optim.shards import full
+from core.training.distributed import is_main
 from core.training.snapshot import take_snapshot
 
 def build(sharded):
