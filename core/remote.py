@@ -45,14 +45,15 @@ def filesystem(url: str) -> tuple["AbstractFileSystem", str]:
 
 
 @contextlib.contextmanager
-def _one_line(url: str) -> Iterator[None]:
+def one_line(url: str) -> Iterator[None]:
     """What a store's client raises (no credentials, no such host or bucket) becomes an OSError that names the URL."""
     try:
         yield
     except (ValueError, MemoryError):
         raise
     except Exception as error:
-        raise OSError(f"{url}: {error or type(error).__name__}") from None
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise OSError(text if text.startswith(url) else f"{url}: {text}") from None
 
 
 def open_remote(url: str) -> BinaryIO:
@@ -64,14 +65,14 @@ def open_remote(url: str) -> BinaryIO:
     """
     stamp(url)  # of a folder a store may open as an empty file
     store, path = filesystem(url)
-    with _one_line(url):
+    with one_line(url):
         return store.open(path, "rb", block_size=READ_AHEAD)
 
 
 def stamp(url: str) -> tuple[int, str]:
     """Size in bytes, and what changes with the content: the store's tag, else the time of the last change."""
     store, path = filesystem(url)
-    with _one_line(url):
+    with one_line(url):
         try:
             info = store.info(path)
         except FileNotFoundError:
@@ -85,7 +86,7 @@ def stamp(url: str) -> tuple[int, str]:
 def names(url: str) -> list[str]:
     """The names in a folder, none if there is no such folder."""
     store, path = filesystem(url)
-    with _one_line(url):
+    with one_line(url):
         try:
             return [entry.rstrip("/").rpartition("/")[2] for entry in store.ls(path, detail=False, refresh=True)]
         except FileNotFoundError:
@@ -102,7 +103,7 @@ def check_reachable(url: str) -> None:
     store, path = filesystem(url)
     if url.partition("://")[0] in ("http", "https"):
         raise ValueError(f"{url}: can be read, not written; name a file or an object store's s3://bucket/key")
-    with _one_line(url):
+    with one_line(url):
         store.exists(path)
 
 
@@ -115,5 +116,5 @@ def uploaded(url: str) -> Iterator[Path]:
         temporary = Path(folder) / "upload"
         temporary.touch()
         yield temporary
-        with _one_line(url):
+        with one_line(url):
             store.put_file(str(temporary), path)

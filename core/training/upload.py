@@ -7,13 +7,13 @@ there, and a copy of `URL/data` is a data folder to generate text from.
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from fsspec.callbacks import Callback
 
 from core.files import BLOCK_BYTES, is_url, join_path, stored_blocks
-from core.remote import filesystem
+from core.remote import filesystem, one_line
 from core.results import RUN_TABLES, table_path
 from core.training.folder import RunFolder
 
@@ -27,7 +27,7 @@ def check_upload(url: str) -> None:
     """
     if not is_url(url):
         raise ValueError(f"upload is {url!r}: name a folder of an object store, such as s3://bucket/prefix")
-    with _one_line(url):
+    with one_line(url):
         store, path = filesystem(join_path(url, ".writable"))
         store.pipe_file(path, b"")
         with contextlib.suppress(Exception):  # a store may let one write and not remove
@@ -67,7 +67,7 @@ def upload_run(
     total, done, written = sum(path.stat().st_size for path in files.values()), 0, []
     for name, path in files.items():
         target = join_path(url, name)
-        with _one_line(target):
+        with one_line(target):
             if not _stands(target, path):
                 store, key = filesystem(target)
                 store.put_file(str(path), key, callback=_Progress(progress, done, total))
@@ -114,18 +114,6 @@ def _digest(path: str | Path) -> str:
     for block in stored_blocks(path, BLOCK_BYTES):
         digest.update(block)
     return digest.hexdigest()
-
-
-@contextlib.contextmanager
-def _one_line(url: str) -> Iterator[None]:
-    """What a store's client raises becomes an OSError that names the URL."""
-    try:
-        yield
-    except (ValueError, MemoryError):
-        raise
-    except Exception as error:
-        text = " ".join(str(error).split()) or type(error).__name__
-        raise OSError(text if text.startswith(url) else f"{url}: {text}") from None
 
 
 class _Progress(Callback):
