@@ -1,3 +1,4 @@
+import functools
 import json
 import re
 import subprocess
@@ -8,7 +9,6 @@ import yaml
 
 from core.accounting import OPTIMIZERS, PRECISIONS
 from core.accounting.hardware import DEVICES
-from core.cli.app import main
 from core.cli.configuration import to_yaml
 from core.presets import PRESETS, preset
 from core.records import DeviceRow
@@ -16,17 +16,9 @@ from core.results import write_rows
 
 
 @pytest.fixture
-def workbook(monkeypatch, capsys):
+def workbook(workbook):
     """Run `workbook account ...` in this process; returns exit code, standard output, standard error."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["workbook", "account", *map(str, words)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        captured = capsys.readouterr()
-        return stopped.value.code, captured.out, captured.err
-
-    return run
+    return functools.partial(workbook, "account")
 
 
 @pytest.fixture
