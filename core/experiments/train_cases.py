@@ -10,7 +10,7 @@ from core.experiments.train_contestants import OTHERS, OURS, check_llama, instal
 from core.training.numerics import bfloat16_is_fast, check_numerics
 
 BFLOAT16 = "bfloat16-autocast"
-LOSS_CHUNK = 1024
+LOSS_CHUNK = 2048
 LADDER: dict[str, dict[str, object]] = {
     "plain": {
         "model.attention": "written_out",

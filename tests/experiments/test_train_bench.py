@@ -324,11 +324,11 @@ def test_the_ladder_changes_one_thing_at_a_time(config, fast_bfloat16, monkeypat
     assert seen == [
         ("written_out", None, "float32", False, False),
         ("sdpa", None, "float32", False, False),
-        ("sdpa", 1024, "float32", False, False),
-        ("sdpa", 1024, "tf32", False, False),
-        ("sdpa", 1024, "tf32", True, False),
-        ("sdpa", 1024, BFLOAT16, True, False),
-        ("sdpa", 1024, BFLOAT16, True, True),
+        ("sdpa", 2048, "float32", False, False),
+        ("sdpa", 2048, "tf32", False, False),
+        ("sdpa", 2048, "tf32", True, False),
+        ("sdpa", 2048, BFLOAT16, True, False),
+        ("sdpa", 2048, BFLOAT16, True, True),
     ]
 
 
@@ -336,7 +336,7 @@ def test_the_ladder_leaves_out_what_the_device_has_not(config, slow_bfloat16, mo
     monkeypatch.setattr("core.training.numerics.shutil.which", lambda name: None)
     cases, lines = ladder_cases(config)
     assert [case.name for case in cases] == ["plain", "fused attention", "loss in chunks", "checkpointing"]
-    assert cases[-1].config == dataclasses.replace(config, loss_chunk=1024, activation_checkpointing=True)
+    assert cases[-1].config == dataclasses.replace(config, loss_chunk=2048, activation_checkpointing=True)
     assert [line.partition(":")[0] for line in lines] == ["tf32", "compiled", "bfloat16"]
     assert lines[2] == "bfloat16: this CPU has no instructions for it"
 
