@@ -12,6 +12,7 @@ import polars as pl
 
 from core.files import atomic_path
 from core.records import (
+    BenchmarkRow,
     CompressionRow,
     DeviceRow,
     FrequencyRow,
@@ -35,6 +36,7 @@ TABLES: dict[str, type] = {
     "tokenizer_frequency": FrequencyRow,
     "tokenizer_growth": GrowthRow,
     "train_speed": TrainSpeedRow,
+    "benchmarks": BenchmarkRow,
 }
 
 _DTYPES = {str: pl.String, int: pl.Int64, float: pl.Float64, bool: pl.Boolean, bytes: pl.Binary}
