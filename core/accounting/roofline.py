@@ -26,7 +26,7 @@ class Bound:
     arithmetic_s: float
     """Seconds at the peaks of matrix products and of float32 arithmetic."""
     memory_s: float
-    """Seconds at the bandwidth of the device's memory."""
+    """Seconds at the bandwidth of the device's memory, of what no cache can hold."""
     launch_s: float
     """Seconds to start one kernel an occurrence; 0 where the device's overhead was not measured."""
 
@@ -76,10 +76,17 @@ class StepTime:
         return self.model_flop / self.roofline_s / self.peak_flop_per_s
 
 
-def training_time(costs: Account, device: Device) -> StepTime:
+def training_time(costs: Account, device: Device, cache_bytes: int | None = 0) -> StepTime:
     """Bounds on the time of a training step on a device.
 
         seconds(operation) = max(matrix FLOP / peak, element-wise FLOP / float32 peak, bytes / bandwidth, launch)
+
+    Args:
+        costs: Of the step.
+        device: Its peaks.
+        cache_bytes: What its last-level cache holds. Of what an operation reads so much may be there before it, of
+            what it writes so much may stay there: only the rest must cross to memory. 0 counts all, None (not known)
+            nothing.
 
     Raises:
         ValueError: If the device has no known peak for the precision.
@@ -91,8 +98,8 @@ def training_time(costs: Account, device: Device) -> StepTime:
     bounds = []
     for phase in phases:
         rows = [row for row in costs.rows if row.group != "update" and (phase != "recompute" or row.operation.in_block)]
-        bounds += _bounds(costs, device, rows if phase != "backward" else reversed(rows), phase)
-    bounds += _bounds(costs, device, [row for row in costs.rows if row.group == "update"], "update")
+        bounds += _bounds(costs, device, rows if phase != "backward" else reversed(rows), phase, cache_bytes)
+    bounds += _bounds(costs, device, [row for row in costs.rows if row.group == "update"], "update", cache_bytes)
     return StepTime(tuple(bounds), costs.training_step_flop, _peak(costs, device))
 
 
@@ -114,7 +121,9 @@ def _peak(costs: Account, device: Device) -> float:
     return device.peak(PRECISIONS[costs.precision].product_dtype).flop_per_s
 
 
-def _bounds(costs: Account, device: Device, rows: Iterator[Row] | list[Row], phase: str) -> Iterator[Bound]:
+def _bounds(
+    costs: Account, device: Device, rows: Iterator[Row] | list[Row], phase: str, cache_bytes: int | None = 0
+) -> Iterator[Bound]:
     product_rate = _peak(costs, device)
     single = [peak.flop_per_s for peak in device.peaks if peak.input_dtype == "float32"]
     elementwise_rate = max(single, default=product_rate)
@@ -127,6 +136,7 @@ def _bounds(costs: Account, device: Device, rows: Iterator[Row] | list[Row], pha
         if skips and flop:  # masked pairs are left out here as well
             elementwise = elementwise * row.total("causal_forward_flop") // row.total("forward_flop")
         moved = row.total(f"{kind}_ideal_bytes")
+        crossing = 0 if cache_bytes is None else row.times * max(0, row.once(f"{kind}_ideal_bytes") - 2 * cache_bytes)
         if not (flop or moved):
             continue
         yield Bound(
@@ -138,7 +148,7 @@ def _bounds(costs: Account, device: Device, rows: Iterator[Row] | list[Row], pha
             elementwise,
             moved,
             max(flop / product_rate, elementwise / elementwise_rate),
-            moved / device.memory_bytes_per_s,
+            crossing / device.memory_bytes_per_s,
             row.times * device.launch_overhead_s,
         )
 

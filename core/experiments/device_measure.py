@@ -209,6 +209,24 @@ def total_memory_bytes(device: str) -> int:
     return psutil.virtual_memory().total
 
 
+def last_level_cache_bytes(device: str) -> int | None:
+    """What the last cache before the memory of a device holds; None where the system does not say."""
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return torch.cuda.get_device_properties(device).L2_cache_size
+    if kind != "cpu":
+        return None
+    sizes = [_read_size(path) for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")]
+    return max(sizes, default=None)
+
+
+def _read_size(path: Path) -> int:
+    """A size as Linux writes that of a cache, such as `32768K`."""
+    text = path.read_text().strip()
+    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+    return int(text.rstrip("KMG")) * units.get(text[-1:], 1)
+
+
 def default_device_id(device: str) -> str:
     """A name for a device's file: its product name in plain letters and, of a CPU, how many threads torch uses."""
     if torch.device(device).type != "cpu":
