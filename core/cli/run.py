@@ -130,6 +130,7 @@ def _train(
     from core.provenance import git_commit
     from core.training import run as training
     from core.training.interrupt import stop_on_signals
+    from core.training.numerics import faster_precision
 
     run_id = folder.path.name
     consoles: list[ConsoleSink] = []
@@ -138,6 +139,8 @@ def _train(
         watching = mirrors.sinks(config, run_id, folder)  # first: to open them may take a while
         at = f"from step {trainer.step} of {config.num_steps}" if trainer.step else f"{config.num_steps} steps"
         say(f"run {run_id}: {at} on {config.device}, {config.batch_tokens:,} tokens each; Ctrl-C saves and stops")
+        if trainer.step == 0 and (faster := faster_precision(config)):
+            say(f"{config.device} multiplies faster in bfloat16: precision={faster} (workbook bench train measures it)")
         consoles.append(ConsoleSink(config.num_steps, trainer.step, trainer.evaluation.floor_loss_nats))
         return [*consoles, *watching]
 
