@@ -32,8 +32,10 @@ def filesystem(url: str) -> tuple["AbstractFileSystem", str]:
     """
     import fsspec
 
+    # A store has no folders, or makes them by itself; a disk must be told to.
+    makes_folders = {"auto_mkdir": True} if url.startswith(("file://", "local://")) else {}
     try:
-        return fsspec.url_to_fs(url)
+        return fsspec.url_to_fs(url, **makes_folders)
     except ImportError as error:
         protocol = url.partition("://")[0]
         name = _PACKAGES.get(protocol)

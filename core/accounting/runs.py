@@ -155,6 +155,12 @@ def memory_rows(runs: Iterable[Mapping[str, Any]]) -> tuple[list[dict[str, Any]]
     """
     rows, problems = [], []
     for run in runs:
+        if run["parallel"] == "fsdp":
+            problems.append(
+                f"{run['run_id']}: its weights were divided among {run['world_size']} devices, whose memory is not "
+                "predicted"
+            )
+            continue
         try:
             worst = peak(run_account(recorded_config(run["config_json"]), run["world_size"] or 1))
         except ValueError as error:

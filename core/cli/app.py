@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 import typer
 from typer.exceptions import TyperException
@@ -39,9 +40,11 @@ def main() -> None:
         if message.lstrip().startswith("Usage:"):  # a group without a command: its help, as it is
             print(message, file=sys.stderr)
             sys.exit(2)
-        _fail(message)
-    except (ValueError, OSError) as error:
-        _fail(str(error))
+        _refuse(message.replace("Value error, ", ""))
+    except OSError as error:
+        _fail(_os_error_text(error))
+    except ValueError as error:
+        _refuse(str(error))
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
@@ -54,6 +57,18 @@ def main() -> None:
     sys.exit(code or 0)
 
 
+def _os_error_text(error: OSError) -> str:
+    """What the operating system refused, in words, and where; a file in the place of a folder is named itself."""
+    if error.filename is None or error.strerror is None:
+        return str(error)
+    path = Path(os.fsdecode(error.filename))
+    if isinstance(error, (NotADirectoryError, FileExistsError)):
+        for place in (path, *path.parents):
+            if place.is_file():
+                return f"{place} is a file: a folder is needed there"
+    return f"{path}: {error.strerror[:1].lower()}{error.strerror[1:]}"
+
+
 def _is_out_of_memory(error: Exception) -> bool:
     # torch raises RuntimeErrors for it, on CUDA a subclass that cannot be named here without loading torch.
     return isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error)
@@ -62,3 +77,10 @@ def _is_out_of_memory(error: Exception) -> bool:
 def _fail(message: str) -> None:
     print(f"workbook: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(2)
+
+
+def _refuse(message: str) -> None:
+    """Fail for what every process of a run under torchrun finds wrong alike: one of them says so."""
+    if os.environ.get("RANK", "0") != "0":
+        sys.exit(2)
+    _fail(message)

@@ -16,7 +16,7 @@ import yaml
 from core.config import RunConfig, to_dict
 from core.config.checks import inner_type
 from core.files import binary_blocks
-from core.presets import preset
+from core.presets import PRESETS, preset
 
 
 def load_config(source: str, overrides: Sequence[str] = ()) -> RunConfig:
@@ -30,6 +30,8 @@ def load_config(source: str, overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
         ValueError: For what does not exist, is not of its field's type or does not fit together.
     """
+    if Path(source).is_dir() and source not in PRESETS:
+        raise ValueError(f"{source} is a folder: a preset's name or a YAML or JSON file was expected")
     if source.endswith((".yaml", ".yml", ".json")) or Path(source).is_file():
         values, origin = _read(source), f"{source}: "
     else:
@@ -49,6 +51,8 @@ def _read(path: str) -> dict[str, Any]:
         values = yaml.safe_load(b"".join(binary_blocks(path)))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: neither YAML nor JSON ({' '.join(str(error).split())})") from None
+    if values is None:
+        raise ValueError(f"{path}: the file is empty; fields and their values were expected")
     if not isinstance(values, dict):
         raise ValueError(f"{path}: fields and their values were expected, not {type(values).__name__}")
     if "preset" in values:
@@ -68,6 +72,8 @@ def _merged(base: Any, changes: Any) -> Any:
 def _override(values: dict[str, Any], word: str) -> None:
     """Carry out one `dotted.name=value`, the value written as in YAML."""
     name, equals, text = word.partition("=")
+    if equals and not text.strip():
+        raise ValueError(f"{word!r}: the value is missing; none at all is written null")
     if not equals:
         raise ValueError(f"{word!r}: a field is set with name=value, such as optimizer.lr=3e-4")
     hint = _field_type(name)

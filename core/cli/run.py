@@ -130,7 +130,7 @@ def _train(
     from core.provenance import git_commit
     from core.training import run as training
     from core.training.interrupt import stop_on_signals
-    from core.training.numerics import faster_precision
+    from core.training.numerics import faster_precision, is_emulated
 
     run_id = folder.path.name
     consoles: list[ConsoleSink] = []
@@ -141,6 +141,8 @@ def _train(
         say(f"run {run_id}: {at} on {config.device}, {config.batch_tokens:,} tokens each; Ctrl-C saves and stops")
         if trainer.step == 0 and (faster := faster_precision(config)):
             say(f"{config.device} multiplies faster in bfloat16: precision={faster} (workbook bench train measures it)")
+        if is_emulated(config):
+            say(f"{config.device} has no instructions for bfloat16: precision=float32 is many times faster here")
         consoles.append(ConsoleSink(config.num_steps, trainer.step, trainer.evaluation.floor_loss_nats))
         return [*consoles, *watching]
 
@@ -165,10 +167,11 @@ def report_run(run: RunRow, data: Path, results_dir: Path) -> None:
     """Say how a run ended and where its rows are."""
     from core.cli.console import say
 
-    say(f"{run.status} after {run.steps:,} steps, {run.tokens:,} tokens, {run.elapsed_s:.0f} s of training")
+    steps = f"{run.steps:,} step{'s' if run.steps != 1 else ''}"
+    say(f"{run.status} after {steps}, {run.tokens:,} tokens, {run.elapsed_s:.0f} s of training")
     if run.eval_loss_nats is not None:
         bits = f", {run.eval_bits_per_byte:.4f} bits per byte" if run.eval_bits_per_byte is not None else ""
-        at = "" if run.eval_step == run.steps else f", at step {run.eval_step:,}"
+        at = "" if run.eval_step == run.steps else f"; the last evaluation, at step {run.eval_step:,}"
         say(f"evaluation loss  {run.eval_loss_nats:.4f} nats per token{bits} ({run.eval_tokens:,} tokens{at})")
         if run.floor_loss_nats is not None:
             say(

@@ -92,6 +92,7 @@ def train(
     from core.training.upload import check_upload, upload_run
 
     check_buildable(config.model)  # before a data set is made for it
+    distributed.check_parallel(parallel)
     with distributed.joined(config.device):
         console.quiet = not distributed.is_main()
         if upload is not None and distributed.is_main():

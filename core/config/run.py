@@ -141,7 +141,8 @@ class RunConfig:
         warmup, decay = self.schedule.warmup_steps, self.schedule.decay_steps
         require(
             warmup + decay <= self.num_steps,
-            f"schedule.warmup_steps {warmup} + schedule.decay_steps {decay} exceed num_steps {self.num_steps}",
+            f"schedule.warmup_steps {warmup} + schedule.decay_steps {decay} exceed num_steps {self.num_steps}: "
+            "lower them, or raise it",
         )
         require(
             self.schedule.kind != "constant" or self.schedule.final_lr == 0,

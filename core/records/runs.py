@@ -67,6 +67,8 @@ class RunRow:
     device_name: str
     world_size: int | None = None
     """Processes that trained it together, each with a device of its own, when the row was written."""
+    parallel: str | None = None
+    """How they shared the model: `ddp` (each holds all of it) or `fsdp` (each a part); null for a single one."""
     peak_bytes: int | None = None
     """The most memory that a device of the run held at once; null where a device cannot tell."""
     predicted_peak_bytes: int | None = None

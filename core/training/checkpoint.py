@@ -84,6 +84,10 @@ def set_aside(path: Path, other: Path) -> None:
     path.rename(other)
 
 
+ADVICE = "remove the folder to use an earlier one"
+"""What a reader of a damaged checkpoint can do; a run that resumes does it by itself."""
+
+
 def remove_leftovers(checkpoints: Path) -> None:
     """Remove what processes that were killed while they wrote or removed checkpoints have left in their folder."""
     for path in [*checkpoints.glob(".*.partial"), *checkpoints.glob(".*.removed")]:
@@ -98,23 +102,22 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.is_dir():
         raise ValueError(f"{path}: no such checkpoint")
-    advice = "remove the folder to use an earlier one"
     if not (path / _JSON).exists():
-        raise ValueError(f"{path}: damaged checkpoint, {_JSON} is missing; {advice}")
+        raise ValueError(f"{path}: damaged checkpoint, {_JSON} is missing; {ADVICE}")
     try:
         content = read_content(path)
         digest = content.pop("content_sha256")
     except (ValueError, KeyError, TypeError, AttributeError):  # no JSON, or another
         digest, content = None, {}
     if digest != _json_digest(content):
-        raise ValueError(f"{path}: damaged checkpoint, {_JSON} is not what was written; {advice}")
+        raise ValueError(f"{path}: damaged checkpoint, {_JSON} is not what was written; {ADVICE}")
     for name, digest in content["sha256"].items():
         if not (path / name).exists():
-            raise ValueError(f"{path}: damaged checkpoint, {name} is missing; {advice}")
+            raise ValueError(f"{path}: damaged checkpoint, {name} is missing; {ADVICE}")
         if _digest(path / name) != digest:
             raise ValueError(
                 f"{path}: damaged checkpoint, {name} ({(path / name).stat().st_size} bytes) is not what was written; "
-                f"{advice}"
+                f"{ADVICE}"
             )
     return content
 

@@ -33,6 +33,15 @@ def is_main() -> bool:
     return rank() == 0
 
 
+def check_parallel(parallel: Parallel) -> None:
+    """Raise ValueError if a model is to be divided among processes, and nobody started any."""
+    if parallel == "fsdp" and "WORLD_SIZE" not in os.environ:
+        raise ValueError(
+            "--parallel fsdp divides the model among processes: start them with "
+            "torchrun --nproc-per-node N -m core train ..."
+        )
+
+
 def local_device(device: str) -> str:
     """The device of this process, where the run's is any CUDA device."""
     if world_size() > 1 and torch.device(device).type == "cuda":
@@ -49,6 +58,7 @@ def joined(device: str) -> Iterator[None]:
 
     Raises:
         ValueError: If the device can not be used by several processes, or there are too few of them.
+        ConnectionError: If another process ended in the midst of the run.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
@@ -66,8 +76,20 @@ def joined(device: str) -> Iterator[None]:
     distributed.init_process_group("nccl" if kind.type == "cuda" else "gloo")
     try:
         yield
+    except RuntimeError as error:
+        if not _is_lost_peer(error):
+            raise
+        raise ConnectionError(
+            "another process of this run was lost; the same command goes on from the last checkpoint "
+            f"({str(error).splitlines()[0]})"
+        ) from None
     finally:
         distributed.destroy_process_group()
+
+
+def _is_lost_peer(error: RuntimeError) -> bool:
+    # Both libraries name the cause in words alone.
+    return isinstance(error, distributed.DistError) or "gloo" in str(error).lower()
 
 
 def check_divisible(batch_size: int, micro_batch_size: int | None) -> int:

@@ -61,6 +61,11 @@ def bfloat16_is_fast(device: str) -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
+def is_emulated(config: RunConfig) -> bool:
+    """Whether the run's device has no instructions for its precision: many times slower than float32, then."""
+    return config.precision == "bfloat16-autocast" and not bfloat16_is_fast(config.device)
+
+
 def faster_precision(config: RunConfig) -> str | None:
     """A precision in which the run's device multiplies faster than in the run's, weights kept; None if there is none.
 

@@ -67,7 +67,8 @@ def _settle(folder: RunFolder, config: RunConfig, dataset_id: str) -> int:
         _check_same(path, content, config, dataset_id)
         for bad, reason in damaged:
             aside = bad.with_name(f"damaged-{bad.name}")
-            _log.warning("%s (now %s); going on from step %d", reason, aside.name, step)
+            said = reason.removesuffix(f"; {checkpoint.ADVICE}")
+            _log.warning("%s (set aside as %s); going on from step %d", said, aside.name, step)
             checkpoint.set_aside(bad, aside)
         return step
     if damaged:

@@ -157,7 +157,7 @@ def _train(
                 status = "stopped"
                 break
 
-    run = _run_row(config, dataset, trainer, rows, status, git_commit)
+    run = _run_row(config, dataset, trainer, rows, status, git_commit, parallel)
     if main:
         results.write_rows(results_dir, "steps", run.run_id, rows)
         results.write_rows(results_dir, "runs", run.run_id, [run])  # last: a run that has a row has all of them
@@ -205,7 +205,13 @@ def _write(folder: RunFolder, snapshot: Snapshot, evaluated: Iterable[StepRow], 
 
 
 def _run_row(
-    config: RunConfig, dataset: Dataset, trainer: Trainer, rows: list[StepRow], status: str, git_commit: str | None
+    config: RunConfig,
+    dataset: Dataset,
+    trainer: Trainer,
+    rows: list[StepRow],
+    status: str,
+    git_commit: str | None,
+    parallel: distributed.Parallel,
 ) -> RunRow:
     evaluated = [row for row in rows if row.eval_loss_nats is not None]
     losses = [row.eval_loss_nats for row in evaluated]
@@ -234,6 +240,7 @@ def _run_row(
         device=config.device,
         device_name=device_name(config.device),
         world_size=distributed.world_size(),
+        parallel=parallel if distributed.world_size() > 1 else None,
         peak_bytes=torch.cuda.max_memory_allocated(trainer.device) if _is_cuda(config) else None,
         predicted_peak_bytes=_predicted_peak_bytes(config),
         num_threads=torch.get_num_threads(),

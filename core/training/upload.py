@@ -28,6 +28,7 @@ def check_upload(url: str) -> None:
     if not is_url(url):
         raise ValueError(f"upload is {url!r}: name a folder of an object store, such as s3://bucket/prefix")
     with one_line(url):
+        filesystem(url)  # a protocol that nobody speaks is named with the address as it was given
         store, path = filesystem(join_path(url, ".writable"))
         store.pipe_file(path, b"")
         with contextlib.suppress(Exception):  # a store may let one write and not remove

@@ -87,7 +87,14 @@ def test_a_run_s_account_is_of_what_one_device_holds_at_once(tiny_config, replac
 
 
 def run(config, **columns) -> dict:
-    usual = {"run_id": "r", "device": "cpu", "device_name": "Epyc", "num_threads": 2, "world_size": None}
+    usual = {
+        "run_id": "r",
+        "device": "cpu",
+        "device_name": "Epyc",
+        "num_threads": 2,
+        "world_size": None,
+        "parallel": None,
+    }
     usual |= {"peak_bytes": None, "predicted_peak_bytes": None, "config_json": canonical_json(config)}
     return {**usual, **columns}
 
@@ -132,12 +139,14 @@ def test_memory_of_runs(tiny_config):
     runs = [
         run(tiny_config, run_id="cpu"),
         run(tiny_config, run_id="gpu", peak_bytes=1100, predicted_peak_bytes=1000),
+        run(tiny_config, run_id="divided", parallel="fsdp", world_size=4),
         run(tiny_config, run_id="newer", config_json='{"telepathy":1}'),
     ]
     rows, problems = memory_rows(runs)
     assert [row["run_id"] for row in rows] == ["cpu", "gpu"]
     assert sum(rows[0][part] for part in worst.KINDS) == rows[0]["predicted"] == worst.total
     assert [row["off"] for row in rows] == [None, pytest.approx(0.1)]
+    assert problems.pop(0) == "divided: its weights were divided among 4 devices, whose memory is not predicted"
     assert problems == ["newer: there is no field 'telepathy' (fields: " + problems[0].partition("(fields: ")[2]]
     cpu, gpu = memory_table(rows)
     assert (cpu["measured"], cpu["difference"]) == ("not recorded", "–")

@@ -100,6 +100,8 @@ def test_bad_words_are_one_line(workbook, tmp_path):
     (tmp_path / "unknown.yaml").write_text("preset: quickstart\nmodel: {d_modle: 3}\n")
     (tmp_path / "short.yaml").write_text("name: x\n")
     (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "blank.yaml").write_text("\n")
+    (tmp_path / "file").write_text("")
     (tmp_path / "latin.txt").write_bytes("naïve".encode("latin-1"))
     data = ["--data", tmp_path / "data"]
     cases = {
@@ -109,6 +111,15 @@ def test_bad_words_are_one_line(workbook, tmp_path):
         "neither YAML nor JSON": ["train", tmp_path / "broken.yaml"],
         "no field 'model.d_modle'; did you mean model.d_model?": ["train", tmp_path / "unknown.yaml"],
         "model: field required": ["train", tmp_path / "short.yaml"],
+        "core is a folder: a preset's name or": ["train", "core"],
+        "blank.yaml: the file is empty": ["train", tmp_path / "blank.yaml"],
+        "'optimizer.lr=': the value is missing": ["train", "quickstart", "optimizer.lr="],
+        "'zero' is not one of": ["train", "quickstart", "--parallel", "zero"],
+        "--parallel fsdp divides the model among processes: start them with torchrun": [
+            "train", "quickstart", "--parallel", "fsdp", *data,
+        ],
+        "file is a file: a folder is needed there": ["train", "quickstart", "--data", tmp_path / "file"],
+        "exceed num_steps 9: lower them, or raise it": ["train", "quickstart", "num_steps=9"],
         "No such command 'trian'. Did you mean 'train'?": ["trian"],
         "No such option": ["train", "quickstart", "--sedd", "1"],
         "device is 'tpu': this machine has": ["train", "quickstart", "device=tpu"],
@@ -130,6 +141,8 @@ def test_bad_words_are_one_line(workbook, tmp_path):
         assert code == 2, (words, code)
         assert message in err, (words, err)
         assert err.count("\n") == 1, err
+        assert "Value error" not in err
+        assert "Errno" not in err
     assert not (tmp_path / "t").exists()
     left = [path.name for path in (tmp_path / "data").rglob("*") if path.is_file()]
     assert left == []
@@ -228,8 +241,25 @@ def test_results_that_cannot_be_written(workbook, own_data, tmp_path):
     (tmp_path / "results").write_text("")
     code, _, err = workbook("train", "quickstart", *TINY, "--data", own_data, "--results", tmp_path / "results")
     assert (code, err.count("\n")) == (2, 1)
-    assert "results" in err
+    assert f"{tmp_path / 'results'} is a file: a folder is needed there" in err
     assert not (own_data / "runs").exists()
+
+
+def test_of_several_processes_one_says_what_all_find_wrong(workbook, monkeypatch):
+    for rank, lines in (("0", 1), ("1", 0)):
+        monkeypatch.setenv("RANK", rank)
+        code, out, err = workbook("train", "quickstrat")
+        assert (code, out, err.count("\n")) == (2, "", lines)
+
+
+def test_a_slow_precision_and_a_faster_one_are_named(workbook, own_data, tmp_path, monkeypatch):
+    words = ["train", "quickstart", *TINY, "--samples", 0, "--data", own_data, "--results", tmp_path / "results"]
+    monkeypatch.setattr("core.training.numerics.bfloat16_is_fast", lambda device: False)
+    _, out, _ = workbook(*words, "precision=bfloat16-autocast")
+    assert "cpu has no instructions for bfloat16: precision=float32 is many times faster here" in out
+    monkeypatch.setattr("core.training.numerics.bfloat16_is_fast", lambda device: True)
+    _, out, _ = workbook(*words, "precision=float32", "seed=3")
+    assert "cpu multiplies faster in bfloat16: precision=bfloat16-autocast (workbook bench train" in out
 
 
 def test_floor_command_agrees_with_the_rows(workbook, stories_folder, dataset):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -52,7 +53,9 @@ def test_two_processes_give_the_losses_of_one_and_resume_each_other(config, own_
         assert len(column(one, name)) == len(column(two, name)) > 0
         assert column(two, name) == pytest.approx(column(one, name), abs=1e-5, rel=1e-5)
     assert [row["step"] for row in two] == list(range(11))
-    assert results.read_run(tmp_path / "results", "two")["world_size"] == 2
+    row = results.read_run(tmp_path / "results", "two")
+    assert (row["world_size"], row["parallel"]) == (2, parallel)
+    assert results.read_run(tmp_path / "results", "one")["parallel"] is None
 
     for first, then, run_id in ((2, 1, "shrunk"), (1, 2, "grown")):
         begun = run(first, config, own_data, tmp_path / "results", run_id, parallel, stop_after=4)
@@ -62,6 +65,42 @@ def test_two_processes_give_the_losses_of_one_and_resume_each_other(config, own_
         assert {row["segment"] for row in rows} == {0, 1}
         assert column(rows, "train_loss_nats") == pytest.approx(column(one, "train_loss_nats"), abs=1e-5)
         assert column(rows, "eval_loss_nats") == pytest.approx(column(one, "eval_loss_nats"), abs=1e-5)
+
+
+@pytest.mark.slow
+def test_a_process_that_is_lost_is_named_in_one_line(tmp_path):
+    script = (
+        "import os, torch, torch.distributed as d\n"
+        "from core.training import distributed\n"
+        "with distributed.joined('cpu'):\n"
+        "    distributed.wait_for_all()\n"
+        "    if distributed.rank() == 1: os._exit(9)\n"
+        "    try:\n"
+        "        while True: distributed.agree(True)\n"
+        "    finally: pass\n"
+    )
+    main = f"import sys\ntry:\n    exec({script!r})\nexcept ConnectionError as error:\n    sys.exit(f'SAID {{error}}')"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", main],
+            env={**environment, "WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    errors = [process.communicate(timeout=120)[1] for process in processes]
+    assert processes[1].returncode == 9
+    (line,) = [line for line in errors[0].splitlines() if line.startswith("SAID")]
+    assert "another process of this run was lost; the same command goes on from the last checkpoint" in line
+    assert "Traceback" not in errors[0]
+
+
+def _free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 @pytest.mark.slow

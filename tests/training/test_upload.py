@@ -139,7 +139,7 @@ def test_what_cannot_be_uploaded_is_named(rows_dir, tmp_path):
         upload_run("memory://a/b", "nosuch", rows_dir, None)
     with pytest.raises(ValueError, match=r"empty: this run has no checkpoint to upload"):
         upload_run("memory://a/b", "r", rows_dir, run_folder(tmp_path, "empty"))
-    with pytest.raises(ValueError, match=r"nosuch://a/b.*: Protocol not known: nosuch"):
+    with pytest.raises(ValueError, match=r"^nosuch://a/b: Protocol not known: nosuch"):
         check_upload("nosuch://a/b")
 
 
@@ -157,6 +157,15 @@ def test_whether_a_store_takes_anything_is_asked_beforehand(url, s3, monkeypatch
     monkeypatch.setattr(fsspec.get_filesystem_class("memory"), "pipe_file", refuse)
     with pytest.raises(OSError, match=r"^memory://a/b: PermissionError$"):
         check_upload("memory://a/b")
+
+
+def test_a_folder_of_a_disk_is_made(rows_dir, folder, tmp_path):
+    url = (tmp_path / "store" / "deep").as_uri()
+    check_upload(url)
+    written = upload_run(url, "r", rows_dir, folder)
+    assert (tmp_path / "store" / "deep" / "results" / "runs" / "r.parquet").exists()
+    assert len(written) == len([path for path in (tmp_path / "store").rglob("*") if path.is_file()]) > 4
+    assert upload_run(url, "r", rows_dir, folder) == []
 
 
 def test_a_copy_of_it_generates(tiny_config, dataset, url, tmp_path):
