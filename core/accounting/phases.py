@@ -18,7 +18,7 @@ PHASES: dict[str, tuple[str, ...]] = {
 """Each phase and its parts. `forward` ends at the logits. `loss` holds the gradients of the head, too: our loss forms
 them along with its value (`core.model.linear_cross_entropy`). `recompute` is what checkpointing computes again,
 `update` clipping and optimizer."""
-_WITH_THE_LOSS = {("loss", "forward"), ("loss", "backward"), ("lm_head", "backward")}
+_WITH_THE_LOSS = {("loss", "forward"), ("loss", "backward"), ("lm_head", "backward"), ("lm_head (tied)", "backward")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,18 +65,19 @@ def phase_bound_s(costs: Account, phase: str, device: Device, cache_bytes: int |
     """
     parts = choose("phase", phase, PHASES)
     bounds = training_time(costs, device, cache_bytes).operations
-    return sum(bound.seconds for bound in bounds if _part(bound.name, bound.phase) in parts)
+    return sum(bound.seconds for bound in bounds if part_of(bound.name, bound.phase) in parts)
 
 
-def _part(name: str, phase: str) -> str:
+def part_of(name: str, phase: str) -> str:
+    """The part of a step (see `PHASES`) that an operation's phase of the roofline belongs to."""
     return "loss" if (name, phase) in _WITH_THE_LOSS else phase
 
 
 def _cells(costs: Account, parts: tuple[str, ...]) -> Iterator[tuple[str, int, int]]:
     """Part, matrix FLOP and ideal bytes of each row in each of these parts."""
     for row in costs.rows:
-        forward = "update" if row.group == "update" else _part(row.name, "forward")
-        ways = [(forward, "forward"), (_part(row.name, "backward"), "backward")]
+        forward = "update" if row.group == "update" else part_of(row.name, "forward")
+        ways = [(forward, "forward"), (part_of(row.name, "backward"), "backward")]
         if costs.checkpointing and row.operation.in_block:
             ways.append(("recompute", "forward"))
         for part, cells in ways:

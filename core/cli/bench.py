@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from core.cli.bench_fit import fit, predict
+from core.cli.bench_grid import grid
 from core.cli.bench_tokenizer import tokenizer
 from core.cli.bench_train import train
 from core.cli.options import DEFAULT_RESULTS, Commit, ResultsDir
@@ -20,6 +22,9 @@ app = typer.Typer(
 )
 app.command("tokenizer")(tokenizer)
 app.command("train")(train)
+app.command("grid")(grid)
+app.command("fit")(fit)
+app.command("predict")(predict)
 
 
 @app.command()

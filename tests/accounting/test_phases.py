@@ -28,8 +28,10 @@ def box(rate=7e6, bytes_per_s=3e6):
     )
 
 
-def test_products_of_each_phase_are_torchs():
-    model, costs = Transformer(MODEL), account(MODEL, batch_size=BATCH)
+@pytest.mark.parametrize("tied", [False, True])
+def test_products_of_each_phase_are_torchs(tied):
+    config = dataclasses.replace(MODEL, tie_embeddings=tied)
+    model, costs = Transformer(config), account(config, batch_size=BATCH)
     ids = torch.arange(BATCH * MODEL.context_length).view(BATCH, -1) % MODEL.vocab_size
     with FlopCounterMode(display=False) as forward:
         model(ids)
