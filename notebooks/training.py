@@ -20,6 +20,7 @@ with app.setup:
     from core.cli.configuration import load_config
     from core.config import OptimizerConfig, RunConfig
     from core.config.difference import differences, recorded
+    from core.files import read_json
     from core.presets import PRESETS
     from core.training import launch
     from core.training.folder import RunFolder
@@ -65,7 +66,7 @@ def inputs_data():
 
 @app.cell(hide_code=True)
 def finished_state():
-    get_finished, set_finished = mo.state("")  # the run that ended last while this page was open
+    get_finished, set_finished = mo.state(())  # the runs started from here that have ended
     return get_finished, set_finished
 
 
@@ -74,7 +75,7 @@ def load(get_finished, results_dir):
     get_finished()
     _runs, _problems = results.read_table(results_dir, "runs")
     _devices, _more = results.read_table(results_dir, "devices")
-    runs = _runs.sort("utc", descending=True)
+    runs = _runs.sort("utc", "run_id", descending=True)
     devices = _devices.to_dicts()
     problems = _problems + _more
     return devices, problems, runs
@@ -108,41 +109,37 @@ def controls(runs):
     _wanted = str(_url.get("runs", "")).split(",")
     _listed = runs.select(
         pl.col("run_id").alias("run"),
-        pl.col("config_json").str.json_path_match("$.data.dataset").alias("data set"),
+        pl.col("eval_loss_nats").alias("loss"),
+        (pl.col("eval_loss_nats") - pl.col("floor_loss_nats")).alias("to floor"),
+        pl.col("eval_bits_per_byte").alias("bits/byte"),
         "status",
         "parameters",
         "tokens",
-        pl.col("eval_loss_nats").alias("loss"),
-        pl.col("eval_bits_per_byte").alias("bits/byte"),
-        (pl.col("eval_loss_nats") - pl.col("floor_loss_nats")).alias("above floor"),
         pl.col("elapsed_s").alias("seconds"),
-        pl.col("device_name").alias("device"),
+        pl.col("config_json").str.json_path_match("$.data.dataset").alias("data set"),
     )
     _asked = [place for place, run_id in enumerate(_listed["run"]) if run_id in _wanted]
-    _floored = [place for place, above in enumerate(_listed["above floor"]) if above is not None]
-    _first = [place for place, name in enumerate(runs["name"]) if name == "quickstart"]
-    # The reader's own latest quickstart, else the latest run that has a floor to show.
-    _selected = _asked or _first[:1] or _floored[:1] or [0]
 
     def _one_of(name, choices, default):
         return _url[name] if _url.get(name) in choices else default
 
     _forms = {
         **{name: _with(count) for name in ("parameters", "tokens")},
-        **{name: _with("{:.4f}".format) for name in ("loss", "bits/byte", "above floor")},
+        **{name: _with("{:.4f}".format) for name in ("loss", "to floor", "bits/byte")},
         "seconds": _with("{:,.0f}".format),
     }
     table = mo.ui.table(
         _listed,
         selection="multi",
-        initial_selection=_selected,
+        initial_selection=_asked or [0],
         page_size=8,
         freeze_columns_left=["run"],
+        column_widths={"loss": 56, "to floor": 66},  # on a phone, both beside the run
         format_mapping=_forms,
-        label="Runs (evaluation losses in nats per token; select one or more)",
+        label="Runs, the newest first; it is shown unless you select others (evaluation losses in nats per token)",
         **QUIET,
     )
-    _time_constants = {str(steps): steps for steps in (0, 5, 10, 20, 50, 100, 200, 500)}
+    _half_widths = {str(steps): steps for steps in (0, 5, 10, 20, 50, 100, 200, 500)}
     options = mo.ui.dictionary(
         {
             "x": mo.ui.dropdown(
@@ -155,9 +152,9 @@ def controls(runs):
                 charts.LOSS_UNITS, value=_one_of("unit", charts.LOSS_UNITS, charts.LOSS_UNITS[0]), label="in"
             ),
             "smooth": mo.ui.slider(
-                steps=list(_time_constants.values()),
-                value=_time_constants[_one_of("smooth", _time_constants, "20")],
-                label="smoothing (time constant, steps)",
+                steps=list(_half_widths.values()),
+                value=_half_widths[_one_of("smooth", _half_widths, "20")],
+                label="smoothing (steps to either side)",
                 show_value=True,
             ),
             "log": mo.ui.switch(value=_url.get("log") != "0", label="logarithmic loss"),
@@ -205,8 +202,9 @@ def loss_figure(chosen_runs, log_x, options, steps, x):
         log_x=log_x,
     )
     _note = (
-        "Pale: the loss of every batch. Line: the same, smoothed. Points: the fixed evaluation set. Dashed: the entropy "
-        "floor where it is known, in the colour of its run."
+        "Pale: the loss of every batch. Line: the same, smoothed by straight lines fitted to the batches around each "
+        "step, to fewer near the start. Points: the fixed evaluation set. Dashed: the entropy floor where it is known, in "
+        "the colour of its run, grey where runs share it. Of curves that coincide only the last is seen."
     )
     if _unit == "bits per byte":
         _note += " Bits of a training batch are reckoned with the evaluation set's bytes per token."
@@ -330,7 +328,7 @@ def other_figures(log_x, steps, x):
 
 
 @app.cell(hide_code=True)
-def written(samples):
+def written(chosen_runs, samples):
     def _card(row):
         _how = f"{row['run_id']}, sample {row['sample']}, temperature {row['temperature']:g}, seed {row['seed']}"
         # As plain text: what a model writes is not markup.
@@ -339,12 +337,22 @@ def written(samples):
     def _wrap(text):
         return "\n".join(textwrap.fill(line, 92) for line in text.strip().splitlines())
 
+    def _absent(run):
+        if run["status"] != "finished":
+            return f"- {run['run_id']} is {run['status']}: a run writes texts when it finishes."
+        return (
+            f"- {run['run_id']} has finished, and no text of it is recorded, as after `--samples 0`; the same command "
+            "without that writes some."
+        )
+
+    _cards = {f"{row['run_id']}: “{' '.join(row['text'].split())[:48]}…”": _card(row) for row in samples}
+    _sampled = {row["run_id"] for row in samples}
+    _lines = [_absent(run) for run in chosen_runs if run["run_id"] not in _sampled]
     mo.vstack(
         [
             mo.md("## What the models write"),
-            mo.accordion({f"{row['run_id']}: “{' '.join(row['text'].split())[:48]}…”": _card(row) for row in samples})
-            if samples
-            else mo.md("These runs have no samples yet: they are written when a run finishes."),
+            *([mo.accordion(_cards)] if _cards else []),
+            *([mo.md("\n".join(_lines))] if _lines else []),
         ]
     )
     return
@@ -371,7 +379,6 @@ def live_controls():
         }
     )
     start = mo.ui.run_button(label="Start", kind="success")
-    stop = mo.ui.run_button(label="Stop", kind="danger")
     _choices = [live_form[name] for name in ("preset", "optimizer", "precision", "micro_batch")]
     mo.vstack(
         [
@@ -381,10 +388,16 @@ def live_controls():
             ),
             mo.hstack(_choices, wrap=True, justify="start"),
             live_form["overrides"],
-            mo.hstack([start, stop], wrap=True, justify="start"),
+            start,
         ]
     )
-    return live_form, start, stop
+    return live_form, start
+
+
+@app.cell(hide_code=True)
+def stop_button():
+    stop = mo.ui.run_button(label="Stop", kind="danger")  # shown beside the run that it stops, while there is one
+    return (stop,)
 
 
 @app.cell(hide_code=True)
@@ -399,13 +412,16 @@ def planned(live_form):
         _shown = mo.callout(mo.plain_text(plan_error), kind="danger")
     else:
         _command = shlex.join(["workbook", "train", live_form.value["preset"], *plan_words])
-        _shown = mo.vstack([stats(_numbers), mo.md(f"`{_command}`")])
+        _told = (
+            f"On the command line: `{_command}`. Start adds a run id with the time, so that each press is a new run."
+        )
+        _shown = mo.vstack([stats(_numbers), mo.md(_told)])
     _shown
     return plan_error, plan_words
 
 
 @app.cell(hide_code=True)
-def act(data_dir, live_form, plan_error, plan_words, results_dir, start, stop):
+def act(data_dir, live_form, plan_error, plan_words, results_dir, start):
     _answer = None
     if start.value:
         try:
@@ -414,9 +430,6 @@ def act(data_dir, live_form, plan_error, plan_words, results_dir, start, stop):
             launch.launch(live_form.value["preset"], plan_words, data_dir, results_dir)
         except (ValueError, OSError) as _error:
             _answer = mo.callout(mo.plain_text(f"not started: {_error}"), kind="danger")
-    if stop.value:
-        for _folder in launch.running(data_dir)[-1:]:
-            launch.stop(_folder)
     _answer
     return
 
@@ -429,17 +442,26 @@ def clock(start):
 
 
 @app.cell(hide_code=True)
-def live(data_dir, devices, get_finished, results_dir, set_finished, start, stop, tick):
-    start.value, stop.value, tick.value
+def live(data_dir, devices, get_finished, results_dir, runs, set_finished, start, stop, tick):
+    start.value, tick.value
     _launched = sorted((data_dir / "runs").glob("*/launch.json"), key=lambda path: path.stat().st_mtime)
     mo.stop(not _launched, mo.md("*Nothing has been started from here yet.*"))
-    _folder = RunFolder(_launched[-1].parent)
-    _running = launch.is_running(_folder)
-    if not _running and get_finished() != _folder.path.name:
-        set_finished(_folder.path.name)
+    _folders = [RunFolder(path.parent) for path in _launched]
+    _going = [folder for folder in _folders if launch.is_running(folder)]
+    _ended = tuple(folder.path.name for folder in _folders if folder not in _going)
+    if get_finished() != _ended:
+        set_finished(_ended)
+    _folder, _running = (_going or _folders)[-1], bool(_going)
+    if stop.value and _running:
+        launch.stop(_folder)
     live_rows = [{name: getattr(row, name) for name in row.__slots__} for row in _folder.rows()]
     _about = _folder.description()
-    _shown = [mo.hstack([mo.md(f"**{_folder.path.name}**: {'running' if _running else 'ended'}"), tick], wrap=True)]
+    _known = dict(zip(runs["run_id"], runs["status"], strict=True))
+    _state = ("stopping" if stop.value else "running") if _running else _known.get(_folder.path.name, "ended")
+    _head = [mo.md(f"**{_folder.path.name}**: {_state}"), *([stop] if _running else []), tick]
+    _shown = [mo.hstack(_head, wrap=True, align="center")]
+    if _command := read_json(_folder.path / "launch.json").get("command"):
+        _shown.append(mo.md(f"Started as `{shlex.join(_command)}`"))
     if live_rows and _about:
         _config = recorded(json.dumps(_about["config"]))
         _floors = [{"run_id": _folder.path.name, "floor_loss_nats": _about["floor_loss_nats"]}]

@@ -6,34 +6,66 @@ import pytest
 from core.curves import quartiles, smooth, speed, spread, thin
 
 
-def test_smooth_against_the_formula():
-    steps, values, tau = [1, 2, 5, 7], [3.0, None, 5.0, 4.0], 3.0
-    for place, got in enumerate(smooth(steps, values, tau)):
-        if values[place] is None:
+def test_smooth_is_the_least_squares_line_of_each_window():
+    generator = np.random.default_rng(7)
+    steps = np.cumsum(generator.integers(1, 5, size=61)).tolist()
+    values = [None if place % 11 == 3 else value for place, value in enumerate(generator.normal(size=61).tolist())]
+    known = [(step, value) for step, value in zip(steps, values, strict=True) if value is not None]
+    for step, value, got in zip(steps, values, smooth(steps, values, 13), strict=True):
+        if value is None:
             assert got is None
             continue
-        pairs = [(math.exp((s - steps[place]) / tau), v) for s, v in zip(steps, values, strict=True) if v is not None]
-        before = pairs[: len([v for v in values[: place + 1] if v is not None])]
-        assert got == pytest.approx(sum(w * v for w, v in before) / sum(w for w, _ in before), rel=1e-14)
+        reach = min(13, (step - steps[0]) / 3)
+        near = np.array([(at - step, seen) for at, seen in known if abs(at - step) <= reach])
+        line = np.polyfit(near[:, 0], near[:, 1], 1)[-1] if len(near) > 1 else value
+        assert got == pytest.approx(line, rel=1e-9, abs=1e-12)
 
 
-def test_smooth_is_corrected_for_its_start():
-    assert smooth(range(1, 51), [7.0] * 50, 10) == pytest.approx([7.0] * 50, rel=1e-15)
-    assert smooth([4, 5], [2.0, 8.0], 1e-9) == [2.0, 8.0]
-    assert smooth([4, 5], [2.0, 8.0], 1e12) == pytest.approx([2.0, 5.0], rel=1e-9)
+def test_smooth_keeps_a_constant_and_a_line_to_the_last_bit():
+    """At the ends, too, and however unevenly the steps were recorded; every value here is a binary fraction."""
+    steps = [1, 2, 3, 5, 8, 13, 21, 34, *range(35, 300), *range(300, 400, 7)]
+    assert smooth(steps, [7.1] * len(steps), 20) == [7.1] * len(steps)
+    line = [11.0 - step / 64 for step in steps]
+    assert smooth(steps, line, 20) == line
 
 
-def test_smooth_of_time_constant_zero_is_the_values():
+def test_smooth_does_not_lag_a_steep_start():
+    """Above 5 / step^p it lies by p (p + 1) / 54 of it, at step 4, whose window holds three values, by 1 / 48."""
+    steps = range(1, 2001)
+    curve = [5 / math.sqrt(step) for step in steps]
+    off = [got / value - 1 for got, value in zip(smooth(steps, curve, 20), curve, strict=True)]
+    assert off[:3] == [0, 0, 0]
+    assert max(off) == off[3] == pytest.approx(0.75 / 48, rel=0.1)
+    assert off[60] == pytest.approx(0.75 / 54, rel=0.1)
+    assert min(off) > -1e-4  # at the end, where a line to one side of a curve lies below it
+
+
+def test_smooth_averages_what_the_batches_scatter():
+    """In the middle the mean of 2 h + 1 values."""
+    values = [float(value) for value in np.random.default_rng(3).integers(0, 100, size=200)]
+    assert smooth(range(200), values, 20)[100] == pytest.approx(np.mean(values[80:121]), rel=1e-14)
+
+
+def test_smooth_of_half_width_zero_is_the_values():
     assert smooth([1, 2, 3], [3.0, None, 5.0], 0) == [3.0, None, 5.0]
+    assert smooth([1, 2, 3], [3.1, 1e300, 5.3], 0.5) == [3.1, 1e300, 5.3]
+    assert smooth([1, 2], [None, None], 5) == [None, None]
+
+
+def test_smooth_forgets_a_spike_that_left_the_window_and_stays_among_the_values():
+    values = [1e30 if step == 50 else 2.0 for step in range(100)]
+    smoothed = smooth(range(100), values, 10)
+    assert [step for step, value in enumerate(smoothed) if value != 2.0] == [*range(40, 61)]
+    assert min(smooth(range(100), values, 49)) == 2.0  # the line of the last window alone would fall below 0
 
 
 def test_smoothing_is_in_steps_however_often_they_were_recorded():
-    """A tenth of the rows of a straight line lie on the same smoothed line, behind it by the time constant."""
-    steps = list(range(0, 3001))
-    every = smooth(steps, [0.5 * step for step in steps], 40)
-    tenth = smooth(steps[::10], [0.5 * step for step in steps[::10]], 40)
-    assert 0.5 * 3000 - every[-1] == pytest.approx(0.5 / (math.exp(1 / 40) - 1), rel=1e-9)
-    assert 0.5 * 3000 - tenth[-1] == pytest.approx(0.5 * 10 / (math.exp(10 / 40) - 1), rel=1e-9)
+    steps = range(0, 3001)
+    curve = [(step / 1024) ** 2 for step in steps]
+    every, tenth = smooth(steps, curve, 40), smooth(steps[::10], curve[::10], 40)
+    # A parabola is lifted by the mean of d^2 in the window.
+    assert every[1000] - curve[1000] == pytest.approx(40 * 41 / 3 / 1024**2, rel=1e-9)
+    assert tenth[100] - curve[1000] == pytest.approx(100 * 4 * 5 / 3 / 1024**2, rel=1e-9)
 
 
 def test_smooth_refuses_values_without_positions():

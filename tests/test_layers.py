@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 UPPER = ["remote", "files", "outputs", "config", "presets", "provenance", "records", "results", "curves", "charts"]
-UPPER += ["schedules", "accounting", "tokenizer", "corpus", "traces"]
+UPPER += ["schedules", "accounting", "benchmarks", "tokenizer", "corpus", "traces"]
 LAYERS = [*UPPER, "model", "optim", "training", "inference", "experiments", "deploy", "cli"]
 BROWSER = ["config", "presets", "curves", "charts", "accounting", "schedules", "tokenizer"]
 FILES = sorted((ROOT / "core").rglob("*.py"))

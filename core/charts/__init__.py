@@ -5,6 +5,14 @@ from core.charts.architecture import (
     comparison_chart,
     growth_chart,
 )
+from core.charts.benchmark_predictions import (
+    REGIME_COLOURS,
+    diagonal_chart,
+    limits_chart,
+    mfu_chart,
+    residual_chart,
+)
+from core.charts.benchmarks import GAINS, SCALED, pairs_chart, pareto_chart, scaling_chart
 from core.charts.chips import is_part, plain, visible_bytes
 from core.charts.diagram import diagram
 from core.charts.machine import memory_walk_chart, roofline_chart
@@ -36,11 +44,14 @@ from core.charts.training import LOSS_UNITS, LOSSES, MAX_POINTS, X_AXES, loss_ch
 
 __all__ = [
     "COSTS",
+    "GAINS",
     "GROUP_COLOURS",
     "LOSSES",
     "LOSS_UNITS",
     "MAX_POINTS",
     "PALETTE",
+    "REGIME_COLOURS",
+    "SCALED",
     "UNDER_TOKENS",
     "X_AXES",
     "anchor",
@@ -49,19 +60,26 @@ __all__ = [
     "comparison_chart",
     "compression_chart",
     "control_row",
+    "diagonal_chart",
     "diagram",
     "file_size_chart",
     "growth_chart",
     "growth_of_vocabulary_chart",
     "is_part",
+    "limits_chart",
     "linked_table",
     "loss_chart",
     "memory_walk_chart",
+    "mfu_chart",
     "pair_table",
+    "pairs_chart",
+    "pareto_chart",
     "plain",
     "rank_chart",
+    "residual_chart",
     "roofline_chart",
     "run_memory_chart",
+    "scaling_chart",
     "side_by_side",
     "speed_chart",
     "step_chart",

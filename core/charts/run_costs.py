@@ -6,7 +6,7 @@ import altair as alt
 
 from core.charts.machine import MEMORY_PARTS
 from core.charts.style import GREY, SEEN_THROUGH, Rows, axis, byte_unit, colours, exact, legend, unchecked
-from core.charts.training import X_AXES, by_run_in_order, run_colour, x_axis
+from core.charts.training import GRID, X_AXES, by_run_in_order, run_colour, x_axis
 from core.curves import spread
 
 BINS = 60
@@ -69,7 +69,7 @@ def throughput_chart(
     horizontal = x_axis(x, log_x)
 
     def y(field: str) -> alt.Y:
-        return alt.Y(f"{field}:Q", title=title, axis=axis(format=number_format), scale=alt.Scale(zero=True))
+        return alt.Y(f"{field}:Q", title=title, axis=axis(format=number_format, **GRID), scale=alt.Scale(zero=True))
 
     base = alt.Chart(alt.InlineData(values=tuple(data))).encode(
         x=horizontal, color=run_colour(list(by_run)), detail="segment:O"
@@ -108,6 +108,8 @@ def run_memory_chart(rows: Rows) -> alt.LayerChart:
     """
     if not rows:
         raise ValueError("rows is empty: there is no memory to draw")
+    # At the fullest moment there may be no gradients, say: what no run holds is not in the legend either.
+    parts = [part for part in MEMORY_PARTS if any(row[part] for row in rows)]
     totals = [sum(row[part] for part in MEMORY_PARTS) for row in rows]
     size, unit = byte_unit(max([*totals, *(row["measured"] or 0 for row in rows)]))
     data = [
@@ -120,7 +122,7 @@ def run_memory_chart(rows: Rows) -> alt.LayerChart:
             "share": row[part] / total,
         }
         for row, total in zip(rows, totals, strict=True)
-        for place, part in enumerate(MEMORY_PARTS)
+        for place, part in enumerate(parts)
     ]
     measured = [
         {"run_id": row["run_id"], "value": row["measured"] / size, "exact": exact(row["measured"])}
@@ -130,7 +132,7 @@ def run_memory_chart(rows: Rows) -> alt.LayerChart:
     names = alt.Y("run_id:N", sort=None, title=None, axis=alt.Axis(labelLimit=130, ticks=False, domain=False))
 
     def x(field: str = "value:Q") -> alt.X:
-        return alt.X(field, title=f"memory at the peak ({unit})", axis=axis(format="~f"))
+        return alt.X(field, title=f"memory at the peak ({unit})", axis=axis(format="~f", **GRID))
 
     bars = (
         alt.Chart(alt.InlineData(values=tuple(data)))
@@ -140,8 +142,8 @@ def run_memory_chart(rows: Rows) -> alt.LayerChart:
             x=x(),
             color=alt.Color(
                 "part:N",
-                scale=colours(list(MEMORY_PARTS), MEMORY_PARTS),
-                sort=list(MEMORY_PARTS),
+                scale=colours(parts, MEMORY_PARTS),
+                sort=parts,
                 legend=legend(columns=2),
             ),
             order="order:Q",

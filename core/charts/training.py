@@ -5,7 +5,7 @@ from typing import Any
 
 import altair as alt
 
-from core.charts.style import GREY, PALETTE, SEEN_THROUGH, Rows, axis, legend, unchecked
+from core.charts.style import GREY, PALETTE, SEEN_THROUGH, Rows, axis, legend, text, unchecked
 from core.curves import smooth, thin
 
 X_AXES = {
@@ -22,6 +22,9 @@ LOSSES = ("training and evaluation", "training", "evaluation")
 LOSS_UNITS = ("nats per token", "bits per byte")
 """What losses may be told in."""
 
+GRID = {"gridColor": GREY, "gridOpacity": 0.15}
+"""Fainter than a pale curve, on light and on dark ground."""
+
 MAX_POINTS = 3000
 """Of all runs of a chart together: more cannot be seen, and the browser slows down."""
 
@@ -31,7 +34,7 @@ def loss_chart(
     steps: Rows,
     runs: Rows,
     x: str = "step",
-    time_constant: float = 20,
+    half_width: float = 20,
     *,
     show: str = LOSSES[0],
     unit: str = LOSS_UNITS[0],
@@ -40,11 +43,13 @@ def loss_chart(
 ) -> alt.LayerChart:
     """Training and evaluation loss of runs, with the floor of their corpus where it is known.
 
+    A floor has the colour of its run; one that several runs share is drawn once, grey.
+
     Args:
         steps: Rows of table `steps`, of one run or several.
         runs: Their rows of table `runs` (`run_id`, `floor_loss_nats`; for bits per byte `eval_tokens`, `eval_bytes`).
         x: One of `X_AXES`.
-        time_constant: Of the smoothing of the training loss, in steps; the raw values stay visible behind.
+        half_width: Of the smoothing of the training loss, in steps; the raw values stay visible behind.
         show: One of `LOSSES`.
         unit: One of `LOSS_UNITS`. Bytes per token are the evaluation set's, for the training loss, too; a run of
             which they are not known is left out.
@@ -62,7 +67,7 @@ def loss_chart(
     train, evaluation = [], []
     for run_id, rows in by_run.items():
         factor = factors.get(run_id) or 1.0
-        smoothed = smooth([row["step"] for row in rows], [row["train_loss_nats"] for row in rows], time_constant)
+        smoothed = smooth([row["step"] for row in rows], [row["train_loss_nats"] for row in rows], half_width)
         merged = [
             {
                 "run_id": run_id,
@@ -78,17 +83,12 @@ def loss_chart(
         train += [row for row in thinned if row["train_loss"] is not None] * (show != "evaluation")
         evaluation += [row for row in thinned if row["eval_loss"] is not None] * (show != "training")
     shown = {row["run_id"] for row in train + evaluation}
-    floors = [
-        {"run_id": row["run_id"], "floor_loss": row["floor_loss_nats"] * factors[row["run_id"]]}
-        | {"label": "entropy floor of the corpus"}
-        for row in runs
-        if row["floor_loss_nats"] is not None and row["run_id"] in shown
-    ]
+    floors = _floors([row for row in runs if row["run_id"] in shown], factors, list(by_run))
 
     y_scale = alt.Scale(type="log" if log_loss else "linear", zero=False, nice=False, padding=14)
 
     def y(field: str) -> alt.Y:
-        return alt.Y(f"{field}:Q", title=f"loss ({unit})", axis=axis(format="~g", tickCount=8), scale=y_scale)
+        return alt.Y(f"{field}:Q", title=f"loss ({unit})", axis=axis(format="~g", tickCount=8, **GRID), scale=y_scale)
 
     horizontal = x_axis(x, log_x)
     colour = run_colour(list(by_run))
@@ -98,7 +98,7 @@ def loss_chart(
     layers = []
     if train:
         at_smoothed = trained.encode(x=horizontal, y=y("smoothed_loss"), color=colour)
-        ghost = trained.mark_line(strokeWidth=1, opacity=0.25, clip=True)
+        ghost = trained.mark_line(strokeWidth=1, opacity=0.6, clip=True)
         layers += [
             ghost.encode(x=horizontal, y=y("train_loss"), color=colour),
             at_smoothed.mark_line(strokeWidth=1.8, clip=True),
@@ -125,16 +125,13 @@ def loss_chart(
             .mark_rule(strokeDash=[6, 4], strokeWidth=1.5)
             .encode(
                 y=y("floor_loss"),
-                color=colour,
-                tooltip=["run_id:N", alt.Tooltip("floor_loss:Q", title="entropy floor", format=".4f")],
+                stroke=alt.Stroke("colour:N", scale=None, legend=None),
+                tooltip=[alt.Tooltip("runs:N"), alt.Tooltip("floor_loss:Q", title="entropy floor", format=".4f")],
             )
         )
-        label = (
-            alt.Chart(alt.InlineData(values=tuple(floors[:1])))
-            .mark_text(align="left", baseline="bottom", dx=6, dy=-4, fontSize=12, color=GREY)
-            .encode(y=y("floor_loss"), x=alt.value(0), text="label:N")
-        )
-        layers += [rule, label]
+        named = alt.Chart(alt.InlineData(values=tuple(floors[:1])))
+        label = text(named, baseline="bottom", dx=6, dy=-4, fontSize=12)
+        layers += [rule, label.encode(y=y("floor_loss"), x=alt.value(0), text="label:N")]
     if not layers:  # nothing measured yet: empty axes
         layers = [trained.mark_point().encode(x=horizontal, y=y("train_loss"))]
     return alt.layer(*layers).properties(**SEEN_THROUGH, height=360)
@@ -176,7 +173,7 @@ def step_chart(
             y=alt.Y(
                 f"{column}:Q",
                 title=title,
-                axis=axis(format=number_format),
+                axis=axis(format=number_format, **GRID),
                 scale=alt.Scale(type="log" if log else "linear", zero=not log),
             ),
             color=run_colour(list(by_run)),
@@ -208,8 +205,26 @@ def run_colour(run_ids: list[str]) -> alt.Color:
 
 def x_axis(x: str, log: bool) -> alt.X:
     """One of `X_AXES` as the horizontal axis of a figure."""
-    scale = alt.Scale(type="log" if log else "linear", nice=False)
-    return alt.X(f"{x}:Q", title=X_AXES[x], axis=axis(tickCount=7), scale=scale)
+    # Padded, so that the frame cuts no point at either end in half.
+    scale = alt.Scale(type="log" if log else "linear", nice=False, padding=8)
+    return alt.X(f"{x}:Q", title=X_AXES[x], axis=axis(tickCount=7, **GRID), scale=scale)
+
+
+def _floors(runs: Rows, factors: dict[str, float | None], run_ids: list[str]) -> list[dict[str, Any]]:
+    """The different floors of runs, each with its runs and its colour."""
+    sharing: dict[float, list[str]] = {}
+    for row in runs:
+        if row["floor_loss_nats"] is not None:
+            sharing.setdefault(row["floor_loss_nats"] * factors[row["run_id"]], []).append(row["run_id"])
+    return [
+        {
+            "runs": ", ".join(names),
+            "floor_loss": floor,
+            "colour": GREY if len(names) > 1 else PALETTE[run_ids.index(names[0]) % len(PALETTE)],
+            "label": "entropy floor of the corpus",
+        }
+        for floor, names in sharing.items()
+    ]
 
 
 def _factor(run: dict[str, Any], unit: str) -> float | None:

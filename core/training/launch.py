@@ -32,9 +32,11 @@ def launch(
         results_dir: As `--results`.
 
     Returns:
-        The run's folder; what the command prints goes to its `train.log`.
+        The run's folder, called by `name=` if that is among the overrides; what the command prints goes to its
+        `train.log`, the command itself to `launch.json`.
     """
-    run_id = f"{Path(source).stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    names = [word.removeprefix("name=") for word in overrides if word.startswith("name=")]
+    run_id = f"{names[-1] if names else Path(source).stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     folder = run_folder(data_dir, run_id)
     folder.path.mkdir(parents=True)
     places = [
@@ -45,7 +47,8 @@ def launch(
         "--results",
         str(Path(results_dir).resolve()),
     ]
-    command = [sys.executable, "-m", "core", "train", source, *overrides, *places]
+    words = ["train", source, *overrides, *places]
+    command = [sys.executable, "-m", "core", *words]
     root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])}
     # Through a shell, so that the process is nobody's child: it outlives the notebook and leaves no zombie behind.
@@ -58,7 +61,9 @@ def launch(
         start_new_session=True,
     )
     pid = int(started.stdout)
-    write_json(folder.path / "launch.json", {"pid": pid, "create_time": psutil.Process(pid).create_time()})
+    started_at = psutil.Process(pid).create_time()
+    launched = {"pid": pid, "create_time": started_at, "command": ["workbook", *words]}
+    write_json(folder.path / "launch.json", launched)
     return folder
 
 

@@ -81,6 +81,7 @@ def test_empty_results_then_start_follow_and_stop(live_server, open_page):
     page = open_page(f"{url}/?file=training.py", viewport={"width": 1200, "height": 2400})
     page.get_by_text("workbook quickstart").first.wait_for()
     page.get_by_text("Nothing has been started from here yet").wait_for()
+    assert page.get_by_role("button", name="Stop", exact=True).count() == 0
     start(page, f"{TINY} num_steps=1000000")
     page.get_by_text("running").first.wait_for(timeout=60_000)
     (launched,) = (data / "runs").glob("*/launch.json")
@@ -97,6 +98,8 @@ def test_empty_results_then_start_follow_and_stop(live_server, open_page):
     assert row["status"] == "stopped"
     assert row["steps"] == folder.rows()[-1].step == folder.checkpoint_steps()[-1]
     page.get_by_text("above the floor").first.wait_for(timeout=60_000)  # its rows are read without a reload
+    page.get_by_text(f"{folder.path.name}: stopped", exact=True).wait_for(timeout=60_000)
+    assert page.get_by_role("button", name="Stop", exact=True).count() == 0
     assert page.locator(".marimo-cell.has-error").count() == 0
 
 

@@ -6,6 +6,7 @@ from drawn import fields, layers
 
 from core import charts
 from core.charts.machine import MEMORY_PARTS
+from core.charts.style import GREY
 
 RUNS = [
     {"run_id": "a", "floor_loss_nats": 0.25, "eval_tokens": 300, "eval_bytes": 700},
@@ -53,6 +54,23 @@ def test_floor_is_drawn_where_it_is_known():
     assert all("floor_loss" not in values[0] for _, values in without)
 
 
+def test_a_shared_floor_is_drawn_once_and_grey():
+    runs = [{"run_id": name, "floor_loss_nats": floor} for name, floor in (("a", 0.25), ("b", 0.5), ("c", 0.25))]
+    rows = [row for run in "abc" for row in steps(run, 5)]
+    (drawn,) = [
+        values for encoding, values in layers(charts.loss_chart(rows, runs)) if encoding.get("stroke", {}) != {}
+    ]
+    told = [(row["runs"], row["floor_loss"], row["colour"]) for row in drawn]
+    assert told == [("a, c", 0.25, GREY), ("b", 0.5, charts.PALETTE[1])]
+
+
+def test_no_axis_cuts_a_point_in_half():
+    for encoding, _ in layers(charts.loss_chart(steps("a", 201), RUNS)):
+        for channel in ("x", "y"):
+            if "scale" in encoding.get(channel, {}):
+                assert encoding[channel]["scale"]["padding"] > math.sqrt(55 / math.pi)  # points of 55 square pixels
+
+
 def test_long_runs_are_thinned_but_keep_evaluations_and_ends():
     drawn = layers(charts.loss_chart(steps("a", 50_001), RUNS))
     train, _, _, evaluation = (values for _, values in drawn[:4])
@@ -84,7 +102,7 @@ def test_one_loss_alone(show, fields_drawn):
 
 def test_bits_per_byte_by_the_bytes_of_the_evaluation_set():
     rows = steps("a", 200) + steps("b", 200)
-    drawn = layers(charts.loss_chart(rows, RUNS, time_constant=0, unit="bits per byte"))
+    drawn = layers(charts.loss_chart(rows, RUNS, half_width=0, unit="bits per byte"))
     factor = 300 / 700 / math.log(2)
     train, evaluation, floor = drawn[0][1], drawn[3][1], drawn[4][1]
     assert {row["run_id"] for row in train} == {"a"}  # of b the bytes are not known
@@ -174,5 +192,9 @@ def test_memory_of_runs_in_one_unit_with_what_was_measured():
     assert bars["x"]["title"] == ticks["x"]["title"] == "memory at the peak (MiB)"
     assert [(row["run_id"], row["value"]) for row in measured] == [("b", 31.0)]
     assert len(layers(charts.run_memory_chart(rows[:1]))) == 1
+    ((bars, held),) = layers(charts.run_memory_chart([rows[0] | {"gradients": 0}]))
+    present = [part for part in MEMORY_PARTS if part != "gradients"]
+    assert [row["part"] for row in held] == bars["color"]["scale"]["domain"] == present
+    assert bars["color"]["scale"]["range"] == [MEMORY_PARTS[part] for part in present]
     with pytest.raises(ValueError, match="rows is empty"):
         charts.run_memory_chart([])

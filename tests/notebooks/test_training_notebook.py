@@ -1,6 +1,8 @@
 """`notebooks/training.py` driven with results of our own: the numbers it shows are the rows' numbers."""
 
 import json
+import os
+import re
 import statistics
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from test_notebooks import layers, load
 from core import results
 from core.accounting import Moment, account, peak
 from core.config.difference import recorded_config
+from core.files import write_json
 from core.records import DeviceRow
 from core.training.folder import run_folder
 from core.training.run import train
@@ -27,12 +30,16 @@ def two_runs(tiny_config, dataset, tmp_path, replace):
     return runs
 
 
-def test_shows_the_selected_run(two_runs, tmp_path):
+@pytest.mark.parametrize("newest", [0, 1])
+def test_shows_the_newest_run(two_runs, tmp_path, newest):
+    path = results.table_path(tmp_path / "results", "runs", f"tiny-{newest}")
+    pl.read_parquet(path).with_columns(pl.lit("2999-01-01T00:00:00+00:00").alias("utc")).write_parquet(path)
     outputs, definitions = load(NOTEBOOK).app.run(
         defs={"results_dir": tmp_path / "results", "data_dir": tmp_path / "data"}
     )
-    (shown,) = definitions["chosen_runs"]  # the first of the table unless the URL says otherwise
-    run = two_runs[shown["seed"]]
+    (shown,) = definitions["chosen_runs"]  # unless the URL says otherwise
+    run = two_runs[newest]
+    assert shown["run_id"] == run.run_id
     assert shown["eval_loss_nats"] == run.eval_loss_nats
     text = " ".join(getattr(output, "text", "") for output in outputs)
     assert f"{run.eval_loss_nats - run.floor_loss_nats:.4f} above the floor" in text
@@ -117,6 +124,29 @@ def test_rows_of_before_these_columns_are_read(two_runs, tmp_path):
     assert partly == {"ema_decay": "not recorded", "optimizer.kind": "not recorded"}
     assert {row["speed"].stall_share is None for row in defined["throughputs"] if row["run_id"] == "tiny-0"} == {True}
     assert {row["run_id"]: row["off"] for row in defined["memories"]} == {"tiny-0": None, "tiny-1": None}
+
+
+def test_a_run_without_texts_says_why(two_runs, tmp_path):
+    path = results.table_path(tmp_path / "results", "runs", "tiny-1")
+    pl.read_parquet(path).with_columns(pl.lit("stopped").alias("status")).write_parquet(path)
+    text, defined = page(tmp_path, table=Selected("tiny-0", "tiny-1"), options=Options())
+    assert defined["samples"] == []
+    assert "tiny-0 has finished, and no text of it is recorded" in text
+    assert "tiny-1 is stopped: a run writes texts when it finishes." in text
+
+
+def test_a_run_started_here_that_has_ended(two_runs, tmp_path):
+    """Its state is that of its row, its command the one that ran, and there is nothing to stop."""
+    command = ["workbook", "train", "quickstart", "name=tiny", "--run-id", "tiny-1"]
+    launched = {"pid": os.getpid(), "create_time": 1.0, "command": command}  # another process's number by now
+    write_json(tmp_path / "data" / "runs" / "tiny-1" / "launch.json", launched)
+    text, defined = page(tmp_path)
+    assert "tiny-1</strong>: finished" in text
+    assert "workbook train quickstart name=tiny --run-id tiny-1" in text
+    buttons = "".join(re.findall("<marimo-button[^>]*data-label='([^']*)'", text))
+    assert "Start" in buttons
+    assert "Stop" not in buttons
+    assert [row["step"] for row in defined["live_rows"]] == list(range(13))
 
 
 class Form:

@@ -5,7 +5,7 @@ import time
 import polars as pl
 from tiny_run import TINY_FIELDS
 
-from core.files import write_json
+from core.files import read_json, write_json
 from core.training import launch
 from core.training.folder import RunFolder
 
@@ -13,12 +13,14 @@ TINY = [*TINY_FIELDS, "eval_every=10", "checkpoint_every=100000"]
 
 
 def test_launch_find_and_stop_twice(own_data, tmp_path):
-    folder = launch.launch("quickstart", [*TINY, "num_steps=1000000"], own_data, tmp_path / "results")
+    folder = launch.launch("quickstart", [*TINY, "num_steps=1000000", "name=called"], own_data, tmp_path / "results")
     deadline = time.monotonic() + 60
     while len(folder.rows()) < 20:
         assert time.monotonic() < deadline, launch.log_path(folder).read_text()
         time.sleep(0.05)
     assert launch.running(own_data) == [RunFolder(folder.path)]
+    assert folder.path.name.startswith("called-")
+    assert read_json(folder.path / "launch.json")["command"][:3] == ["workbook", "train", "quickstart"]
     launch.stop(folder)
     launch.stop(folder)
     while launch.is_running(folder):
