@@ -31,8 +31,10 @@ app.command("generate")(generate.generate)
 def main() -> None:
     """Run the command line; what the user got wrong becomes one line and exit code 2."""
     # GNU OpenMP's threads spin while they wait, and where another process wants the core they spin against it: with one
-    # busy neighbour on two cores a quickstart step took 181 ms; spinning less, 116 ms (alone 47 and 52 ms).
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    # busy neighbour on two cores a quickstart step took 181 ms; spinning less, 116 ms (alone 47 and 52 ms). Benchmarks
+    # are run alone, and there it would cost the smallest models half of their speed.
+    if sys.argv[1:2] != ["bench"]:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         code = app(standalone_mode=False)
     except TyperException as error:
