@@ -31,6 +31,7 @@ from core.experiments.grid_points import GridPoint, Prediction, predict
 from core.provenance import utc_now
 from core.records import BenchmarkRow
 from core.results import write_rows
+from core.training.allocator import keep_freed_memory
 from core.training.device import device_name
 from core.training.numerics import check_numerics
 
@@ -131,6 +132,7 @@ def run_grid(
     Returns:
         All rows.
     """
+    keep_freed_memory(machine.device)  # as a run does
     rows = list(rows)
     efforts = [max(1, round(1e6 * effort_s(machine.predict(point)))) for point in points]
     done = 0

@@ -17,6 +17,7 @@ from core.experiments.train_contestants import OTHERS, OURS, Contestant, Ours, S
 from core.experiments.train_measure import GemmTimer, StepTimer, Turn, product_dtype
 from core.provenance import utc_now
 from core.records import TrainSpeedRow
+from core.training.allocator import keep_freed_memory
 from core.training.batches import batch
 from core.training.device import device_name
 from core.training.numerics import numerics
@@ -71,6 +72,7 @@ def speed_rows(
     """
     first = cases[0]
     assert first.contestant == OURS, first
+    keep_freed_memory(first.config.device)  # as a run does; in one process the others have it, too
     timers = _timers(cases, on_problem)
     gemm = GemmTimer([case.config for case in cases], gemm_sizes)
     tokens = made_up_tokens(first.config.model.vocab_size)

@@ -24,6 +24,7 @@ from core.corpus.dataset import Dataset
 from core.provenance import utc_now
 from core.records import RunRow, StepRow
 from core.training import checkpoint, distributed
+from core.training.allocator import keep_freed_memory
 from core.training.batches import check_long_enough
 from core.training.device import device_name
 from core.training.evaluation import evaluation_set
@@ -83,7 +84,8 @@ def train(
     """Train from the latest checkpoint of the folder, or from the start, to the end.
 
     A latest checkpoint that is damaged is set aside and the one before it taken, with a warning: the steps since are
-    made again and come out the same. Of several processes all call this, with equal arguments.
+    made again and come out the same. Of several processes all call this, with equal arguments. On a CPU the process
+    keeps freed memory from then on, see `allocator.keep_freed_memory`.
 
     Args:
         config: The run; its device must be resolved.
@@ -102,6 +104,7 @@ def train(
             its last checkpoint when the same call is made again.
     """
     check_fits(config, dataset)
+    keep_freed_memory(config.device)
     main = distributed.is_main()
     if main:
         results.check_writable(results_dir)
