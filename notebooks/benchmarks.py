@@ -275,7 +275,7 @@ def foreseen(memory_gib, options, predictions, unfitted):
     residual_chart = charts.residual_chart(_drawn, PREDICTIONS[_which])
     errors = benchmarks.error_table(_known, _column)
     _note = {
-        "fitted": "Each prediction comes from a fit that has not seen the row; bars hold 80 %. Flagged are rows so near the "
+        "fitted": "Each prediction comes from a fit without the row (only how wide the correction by shape reaches was found with all); bars hold 80 %. Flagged are rows so near the "
         "memory's limit that they may have been swapping.",
         "bound": "The roofline is a bound: no point may lie above the line. What is missing to the line is what overhead, "
         "caches and kernels cost.",

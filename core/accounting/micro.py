@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from core.accounting.formulas import Formula, scope
 from core.accounting.hardware import Device
 from core.accounting.policies import NEWTON_SCHULZ, OPTIMIZERS, PRECISIONS, choose
+from core.accounting.roofline import crossing_bytes
 
 _SYMBOLS = {
     "batch_size": "B",
@@ -109,20 +110,18 @@ def micro_cost(
 def micro_bound_s(cost: MicroCost, precision: str, device: Device, cache_bytes: int | None = None) -> float:
     """The least time of an operation: its products at the peak, its traffic as far as no cache can hold it, its start.
 
-        max(least FLOP / peak, (bytes - 2 cache) / bandwidth, launch)
-
-    A last-level cache may hold so much of what is read beforehand, and of what is written afterwards.
+        max(least FLOP / peak, crossing bytes / bandwidth, launch)
 
     Args:
         cost: Of the operation.
         precision: One of `PRECISIONS`.
         device: Its peaks.
-        cache_bytes: Of the last-level cache; if None (not known) no traffic is counted.
+        cache_bytes: Of the last-level cache, see `crossing_bytes`.
 
     Raises:
         ValueError: If the device has no known peak for the precision and there are products.
     """
-    crossing = 0 if cache_bytes is None else max(0, cost.ideal_bytes - 2 * cache_bytes)
+    crossing = crossing_bytes(cost.ideal_bytes, cache_bytes)
     dtype = PRECISIONS[precision].product_dtype
     products_s = cost.least_flop / device.peak(dtype).flop_per_s if cost.least_flop else 0.0
     return max(products_s, crossing / device.memory_bytes_per_s, device.launch_overhead_s)

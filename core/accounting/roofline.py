@@ -84,9 +84,7 @@ def training_time(costs: Account, device: Device, cache_bytes: int | None = 0) -
     Args:
         costs: Of the step.
         device: Its peaks.
-        cache_bytes: What its last-level cache holds. Of what an operation reads so much may be there before it, of
-            what it writes so much may stay there: only the rest must cross to memory. 0 counts all, None (not known)
-            nothing.
+        cache_bytes: What its last-level cache holds, see `crossing_bytes`.
 
     Raises:
         ValueError: If the device has no known peak for the precision.
@@ -117,6 +115,20 @@ def forward_time(costs: Account, device: Device) -> StepTime:
     )
 
 
+def crossing_bytes(ideal_bytes: int, cache_bytes: int | None) -> int:
+    """What of an operation's traffic must cross between cache and memory.
+
+        max(0, bytes - 2 cache)
+
+    Of what it reads so much as the last-level cache holds may be there before it, of what it writes so much may stay.
+
+    Args:
+        ideal_bytes: Read and written if it is one kernel.
+        cache_bytes: 0 counts all, None (not known) nothing.
+    """
+    return 0 if cache_bytes is None else max(0, ideal_bytes - 2 * cache_bytes)
+
+
 def _peak(costs: Account, device: Device) -> float:
     return device.peak(PRECISIONS[costs.precision].product_dtype).flop_per_s
 
@@ -136,7 +148,7 @@ def _bounds(
         if skips and flop:  # masked pairs are left out here as well
             elementwise = elementwise * row.total("causal_forward_flop") // row.total("forward_flop")
         moved = row.total(f"{kind}_ideal_bytes")
-        crossing = 0 if cache_bytes is None else row.times * max(0, row.once(f"{kind}_ideal_bytes") - 2 * cache_bytes)
+        crossing = row.times * crossing_bytes(row.once(f"{kind}_ideal_bytes"), cache_bytes)
         if not (flop or moved):
             continue
         yield Bound(

@@ -125,6 +125,7 @@ def _words(point: GridPoint | BenchmarkRow) -> str:
 def _summary(rows: Sequence[BenchmarkRow]) -> Iterator[str]:
     """Points by status, what is noisy, what does not add up, the largest ratios."""
     from core.accounting.text import duration
+    from core.experiments.grid_measure import ADDS_UP_WITHIN
     from core.experiments.grid_run import summary
 
     found = summary(rows)
@@ -134,7 +135,7 @@ def _summary(rows: Sequence[BenchmarkRow]) -> Iterator[str]:
     timed = sum(row.median_s is not None for row in rows)
     steps = sum(row.adds_up is not None for row in rows)
     yield f"noisy: {len(found.noisy)} of {timed} phases"
-    yield f"phases do not add up to the step within 5 %: {len(found.do_not_add_up)} of {steps}"
+    yield f"phases do not add up to the step within {100 * ADDS_UP_WITHIN:.0f} %: {len(found.do_not_add_up)} of {steps}"
     for row in found.do_not_add_up[:SHOWN]:
         yield f"  {row.phases_over_step:.3f}  {_words(row)}"
     if found.ratios:

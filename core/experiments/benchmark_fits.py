@@ -12,7 +12,7 @@ from core.accounting.features import FEATURES
 from core.accounting.phases import PHASES
 from core.benchmarks import regimes
 from core.config import ModelConfig, from_dict
-from core.experiments.calibration import TAIL
+from core.experiments.calibration import interval_ends
 from core.experiments.calibration_errors import LEAST_ROWS, k_folds, predict_held_out
 from core.experiments.calibration_model import Prediction, design, fit_time
 
@@ -81,6 +81,6 @@ def _costs(row: Mapping[str, Any]) -> Account:
 
 def _interval(held: Prediction, seconds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Ends of an interval about each prediction, from the errors of all that were held out."""
-    ends = np.quantile(np.log(seconds / held.seconds) / held.deviation, [TAIL, 1 - TAIL])
-    low, high = (held.seconds * np.exp(end * held.deviation) for end in (min(ends[0], 0), max(ends[1], 0)))
+    ends = interval_ends(held, seconds, np.ones(len(seconds), bool))
+    low, high = (held.seconds * np.exp(end * held.deviation) for end in ends)
     return low, high

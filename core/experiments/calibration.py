@@ -131,14 +131,15 @@ def _fit(group: Sequence[Workload], memory_bytes: int) -> Fit:
     return Fit(
         num_rows=len(rows),
         model=model,
-        interval=_interval(held, seconds, ~held.flagged),
-        interval_flagged=_interval(held, seconds, held.flagged),
+        interval=interval_ends(held, seconds, ~held.flagged),
+        interval_flagged=interval_ends(held, seconds, held.flagged),
         errors=tuple(errors),
         shares=dict(zip(FEATURES, shares.tolist(), strict=True)),
     )
 
 
-def _interval(held: Prediction, seconds: np.ndarray, chosen: np.ndarray) -> tuple[float, float]:
+def interval_ends(held: Prediction, seconds: np.ndarray, chosen: np.ndarray) -> tuple[float, float]:
+    """Quantiles of log(measured / predicted) / deviation over the chosen rows, or over all where they are too few."""
     if chosen.sum() < LEAST_FLAGGED:
         chosen = np.ones_like(chosen)
     low, high = np.quantile((np.log(seconds / held.seconds) / held.deviation)[chosen], [TAIL, 1 - TAIL])

@@ -30,7 +30,7 @@ larger cap fits the worst rows and is further off on the others."""
 class Pressure:
     """A score that is 1 where rows begin to be slow, and a slowdown that rises with it.
 
-        score = sum_k w_k bytes_k / device memory,  slowdown = min(1.3, 1 + slope max(0, score - start))
+        score = sum_k w_k bytes_k / device memory,  slowdown = min(MOST, 1 + slope max(0, score - start))
 
     Without weights, none of the calibration rows having been slow, the score is the predicted peak over the memory and
     nothing slows down.
