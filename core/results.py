@@ -47,7 +47,8 @@ def schema(row_type: type) -> dict[str, pl.DataType]:
     columns = {}
     for name, hint in typing.get_type_hints(row_type).items():
         options = [t for t in typing.get_args(hint) if t is not types.NoneType] or [hint]
-        columns[name] = _DTYPES[options[0]]()
+        inner = typing.get_args(options[0])  # of a tuple of any length
+        columns[name] = pl.List(_DTYPES[inner[0]]()) if inner else _DTYPES[options[0]]()
     return columns
 
 

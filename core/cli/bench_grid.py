@@ -11,8 +11,8 @@ from core.cli.options import DEFAULT_RESULTS, Commit, Device, ResultsDir
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from core.experiments.grid_machine import Machine
     from core.experiments.grid_points import Expansion, GridPoint
-    from core.experiments.grid_run import Machine
     from core.records import BenchmarkRow
 
 SHOWN = 5
@@ -37,8 +37,9 @@ def grid(
     from core.cli.grid_file import load_grid
     from core.config import check_name
     from core.experiments.device_measure import default_device_id
+    from core.experiments.grid_machine import Machine, check_points
     from core.experiments.grid_points import expand
-    from core.experiments.grid_run import Machine, check_points, run_grid, standing_rows
+    from core.experiments.grid_run import Visits, due_points, run_grid
     from core.provenance import git_commit
     from core.records import BenchmarkRow
     from core.results import check_writable, read_rows, table_path
@@ -55,31 +56,33 @@ def grid(
     for line in _about(expansion, machine):
         say(line)
     if list_:
-        for line in _list(expansion.points, machine):
+        for line in _list(expansion.points, machine, config.visits):
             say(line)
         return
     path = table_path(results, "benchmarks", name)
     found = [] if fresh else [BenchmarkRow(**row) for row in read_rows(results, "benchmarks", name)]
-    rows, missing = standing_rows(found, expansion.points, retry)
-    if len(missing) < len(expansion.points):
-        say(f"{path}: {len(expansion.points) - len(missing)} points stand (--fresh measures anew)")
-    if missing:
+    visits = Visits.of(config, retry)
+    rows, due = found, due_points(found, expansion.points, visits)
+    if len(due) < len(expansion.points):
+        say(f"{path}: {len(expansion.points) - len(due)} points stand (--fresh measures anew)")
+    if due:
         check_writable(results, ["benchmarks"])
         with stop_on_signals() as stopping, stage_progress() as progress:
             rows = run_grid(
-                missing,
+                expansion.points,
                 bench_id=name,
                 machine=machine,
                 results_dir=results,
+                visits=visits,
                 rows=rows,
                 memory_fraction=config.memory_fraction,
                 git_commit=commit or git_commit(),
                 progress=lambda done, total: progress("measuring", done, total),
                 stop=lambda: stopping.requested,
             )
-        left = len(standing_rows(rows, missing)[1])
+        left = len(due_points(rows, expansion.points, Visits.of(config)))
         if left:
-            say(f"stopped with {left} of {len(missing)} points left; what is measured is saved, run it again to go on")
+            say(f"stopped with {left} of {len(due)} points left; what is measured is saved, run it again to go on")
     if rows:
         say(f"{path}: {rows[-1].device_name}, {rows[-1].num_threads} threads, torch {rows[-1].torch_version}")
         asked = {point.point_id for point in expansion.points}
@@ -95,16 +98,17 @@ def _about(expansion: Expansion, machine: Machine) -> Iterator[str]:
         yield f"no predicted times: {machine.device_name} has not been measured (workbook device measure)"
 
 
-def _list(points: Sequence[GridPoint], machine: Machine) -> Iterator[str]:
+def _list(points: Sequence[GridPoint], machine: Machine, visits: int) -> Iterator[str]:
     """A line a point: its sizes, how it computes, the predicted time of all its phases and memory."""
     from core.accounting.text import bytes_text, count, duration
-    from core.experiments.grid_run import effort_s
+    from core.experiments.grid_machine import effort_s
+    from core.experiments.grid_rounds import rounds_needed
 
     total_s = 0.0
     yield f"{'':<100}{'products':>12}{'at least':>11}{'memory':>11}"
     for point in points:
         predicted = machine.predict(point)
-        total_s += effort_s(predicted)
+        total_s += visits * effort_s(predicted, rounds_needed(visits))
         flop = predicted.flop.get("step", sum(predicted.flop.values()))
         least = predicted.seconds and predicted.seconds.get("step", sum(predicted.seconds.values()))
         seconds = "" if not least else duration(least)
@@ -125,8 +129,7 @@ def _words(point: GridPoint | BenchmarkRow) -> str:
 def _summary(rows: Sequence[BenchmarkRow]) -> Iterator[str]:
     """Points by status, what is noisy, what does not add up, the largest ratios."""
     from core.accounting.text import duration
-    from core.experiments.grid_measure import ADDS_UP_WITHIN
-    from core.experiments.grid_run import summary
+    from core.experiments.grid_rows import ADDS_UP_WITHIN, summary
 
     found = summary(rows)
     yield "points: " + ", ".join(f"{count} {status}" for status, count in found.points.items())

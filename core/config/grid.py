@@ -124,12 +124,18 @@ class GridConfig:
     """Decides samples and the order of measuring."""
     memory_fraction: float = 0.8
     """What is predicted to need more of the device's memory than this is not tried."""
+    visits: int = 2
+    """How often each point is measured, once in each pass over the grid."""
+    more_visits: int = 3
+    """At most, to what spreads too much."""
 
     def __post_init__(self) -> None:
         normalise(self)
         check_name(self.name, "name")
         object.__setattr__(self, "parts", tuple(self.parts))
         require(bool(self.parts), f"grid {self.name} has no parts")
+        require_at_least(self, 1, "visits")
+        require_at_least(self, 0, "more_visits")
         require(self.seed >= 0, f"seed is {self.seed}: it must not be negative")
         require(
             0 < self.memory_fraction <= 1,

@@ -1,6 +1,6 @@
 """Single operations to time: matrix product, attention, softmax, RMSNorm, cross-entropy, an optimizer's update."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
-from core.experiments.grid_measure import Timing, computing, time_call
 from core.experiments.grid_points import GridPoint
 from core.experiments.memory_measure import OPTIMIZERS
 from core.model import eager, functional
@@ -53,6 +52,7 @@ class Operation:
         self._how = {"device": device, "dtype": DTYPES[point.precision]}
         function, self._inputs, self._constants = self._of(point)
         self._function = torch.compile(function, dynamic=False) if point.compiled else function
+        self._upstream: Tensor | None = None
 
     def forward(self) -> Tensor:
         """The result; what its backward needs is kept."""
@@ -67,8 +67,9 @@ class Operation:
         if phase == "forward":
             return self.forward
         result = self.forward()
-        upstream = torch.ones_like(result) if result.ndim == 0 else self._random(*result.shape, needs_grad=False)
-        return lambda: self.gradients(result, upstream)
+        if self._upstream is None:
+            self._upstream = self._random(*result.shape, needs_grad=False) if result.ndim else torch.ones_like(result)
+        return lambda: self.gradients(result, self._upstream)
 
     def _random(self, *shape: int, needs_grad: bool = True) -> Tensor:
         return torch.randn(shape, generator=self._generator).to(**self._how).requires_grad_(needs_grad)
@@ -98,37 +99,30 @@ def _mean_loss(logits: Tensor, targets: Tensor) -> Tensor:
     return functional.cross_entropy(logits, targets).mean()
 
 
-def optimizer_update(point: GridPoint, device: str) -> Callable[[], None]:
-    """The update of `num_layers` matrices with standing gradients, at a learning rate of 0."""
-    generator = torch.Generator().manual_seed(0)
+class Update:
+    """An optimizer's update of `num_layers` matrices with standing gradients, at a learning rate of 0.
 
-    def matrix() -> Tensor:
-        return torch.randn(point.d_model, point.d_ff, generator=generator).to(device)
+    Args:
+        point: Of the subject `optimizer`.
+        device: That is there.
+    """
 
-    matrices = nn.ParameterList(matrix() for _ in range(point.num_layers))
-    for parameter in matrices:
-        parameter.grad = matrix()
-    name = point.optimizer or "adamw"
-    (chosen,) = [Muon(matrices.parameters())] if name == "muon" else OPTIMIZERS[name](matrices)
-    for group in chosen.param_groups:
-        group["lr"] = 0.0
-    return chosen.step
+    def __init__(self, point: GridPoint, device: str) -> None:
+        generator = torch.Generator().manual_seed(0)
 
+        def matrix() -> Tensor:
+            return torch.randn(point.d_model, point.d_ff, generator=generator).to(device)
 
-def operation_calls(point: GridPoint, device: str) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Each phase of an operation with what to time for it."""
-    if point.subject == "optimizer":
-        yield "optimizer", optimizer_update(point, device)
-        return
-    operation = Operation(point, device)
-    for phase in point.phases:
-        yield phase, operation.call(phase)
+        self.matrices = nn.ParameterList(matrix() for _ in range(point.num_layers))
+        for parameter in self.matrices:
+            parameter.grad = matrix()
+        name = point.optimizer or "adamw"
+        muon = name == "muon"
+        (self._optimizer,) = [Muon(self.matrices.parameters())] if muon else OPTIMIZERS[name](self.matrices)
+        for group in self._optimizer.param_groups:
+            group["lr"] = 0.0
 
-
-def measure_micro(
-    point: GridPoint, device: str, on_phase: Callable[[str, Timing, int | None], None], time_one: Callable = time_call
-) -> None:
-    """Time the phases of an operation; arguments and errors are those of `grid_measure.measure_model`."""
-    with computing(point, device):
-        for phase, call in operation_calls(point, device):
-            on_phase(phase, time_one(call, torch.device(device).type), None)
+    def call(self, phase: str) -> Callable[[], Any]:
+        """What to time: it has but one phase."""
+        assert phase == "optimizer", phase
+        return self._optimizer.step

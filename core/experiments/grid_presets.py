@@ -30,6 +30,8 @@ def smoke() -> GridConfig:
     heads = {"num_heads": 2, "d_head": 16}
     return GridConfig(
         name="smoke",
+        visits=1,
+        more_visits=0,
         parts=(
             GridPart(axes={**tiny, "d_head": 16, "attention": BOTH}),
             GridPart(subject="gemm", axes={**few, "d_model": 64, "d_ff": 128}),
@@ -66,7 +68,8 @@ def cpu() -> GridConfig:
         )
         for (least, most), sample in strata.items()
     ]
-    return GridConfig(name="cpu", parts=(*_lines(base, ALONG_AN_AXIS, attention=BOTH), *random, *_cpu_operations()))
+    lines = _lines(base, ALONG_AN_AXIS, attention=BOTH)
+    return GridConfig(name="cpu", visits=3, parts=(*lines, *random, *_cpu_operations()))
 
 
 def _cpu_operations() -> list[GridPart]:

@@ -1,107 +1,62 @@
-"""Measure the points of a benchmark grid one after another, the rows so far always on disk."""
+"""Measure the points of a benchmark grid in several passes, the rows so far always on disk."""
 
-import statistics
+import functools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from core.accounting.hardware import Device
 from core.accounting.text import bytes_text
-from core.config import canonical_json
-from core.experiments.device_measure import (
-    default_device_id,
-    last_level_cache_bytes,
-    read_measured_devices,
-    total_memory_bytes,
-)
-from core.experiments.grid_measure import (
-    ADDS_UP_WITHIN,
-    MIN_BLOCKS,
-    MIN_RUN_S,
-    Timing,
-    free_memory,
-    is_out_of_memory,
-    measure_model,
-    run_config,
-)
-from core.experiments.grid_micro import measure_micro
-from core.experiments.grid_points import GridPoint, Prediction, predict
-from core.provenance import utc_now
+from core.config.grid import GridConfig
+from core.experiments.grid_machine import Machine, effort_s
+from core.experiments.grid_points import GridPoint
+from core.experiments.grid_rounds import ReferenceProduct, rounds_needed
+from core.experiments.grid_rows import FAILED, point_rows, rounds_of
+from core.experiments.grid_visit import Visit, visit_point
 from core.records import BenchmarkRow
 from core.results import write_rows
 from core.training.allocator import keep_freed_memory
-from core.training.device import device_name
-from core.training.numerics import check_numerics
-
-FAILED = ("out_of_memory", "error")
-NOMINAL_FLOP_PER_S = 1e11
-"""Of a device that has not been measured, for shares of the time left alone."""
-CALLS = MIN_BLOCKS + 3
-"""Of a phase that takes long: warming up twice, sizing a block, and the blocks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
-    """Where a grid is measured, and what is known of it."""
+class Visits:
+    """How often points are measured."""
 
-    device: str
-    device_name: str
-    memory_bytes: int
-    cache_bytes: int | None
-    peaks: Device | None
-    """None where it has not been measured."""
+    usual: int = 2
+    """Each, once in each pass over the grid."""
+    more: int = 3
+    """At most, of what spreads too much."""
+    retry: bool = False
+    """Whether what failed is tried again."""
 
     @classmethod
-    def at_hand(cls, device: str, results_dir: str | Path) -> "Machine":
-        """The machine this runs on; its peaks are those of `results/devices/`."""
-        return cls(
-            device=device,
-            device_name=device_name(device),
-            memory_bytes=total_memory_bytes(device),
-            cache_bytes=last_level_cache_bytes(device),
-            peaks=read_measured_devices(results_dir).get(default_device_id(device)),
-        )
-
-    def predict(self, point: GridPoint) -> Prediction:
-        """What a point asks for, and the least time here."""
-        return predict(point, self.peaks, self.cache_bytes)
+    def of(cls, grid: GridConfig, retry: bool = False) -> "Visits":
+        """Those that a grid asks for."""
+        return cls(usual=grid.visits, more=grid.more_visits, retry=retry)
 
 
-def effort_s(prediction: Prediction) -> float:
-    """About how long measuring a point takes: each phase a certain time at least, or a certain number of calls."""
-    return sum(
-        max(MIN_RUN_S, CALLS * (prediction.seconds[phase] if prediction.seconds else flop / NOMINAL_FLOP_PER_S))
-        for phase, flop in prediction.flop.items()
+def due_phases(point: GridPoint, rows: Sequence[BenchmarkRow], visits: Visits) -> tuple[str, ...]:
+    """The phases of a point that want another visit: not there yet, visited too seldom, or noisy.
+
+    What failed stands, and with it its point, unless it is tried again.
+    """
+    found = {row.phase: row for row in rows}
+    if not set(point.phases) <= set(found) or (visits.retry and any(row.status in FAILED for row in rows)):
+        return point.phases
+    if any(row.status != "ok" for row in rows):
+        return ()
+    return tuple(
+        phase
+        for phase in point.phases
+        if (found[phase].attempts or 0) < visits.usual + (visits.more if found[phase].noisy else 0)
     )
 
 
-def standing_rows(
-    rows: Iterable[BenchmarkRow], points: Sequence[GridPoint], retry: bool = False
-) -> tuple[list[BenchmarkRow], list[GridPoint]]:
-    """Which rows stay, and which points are still to be measured.
-
-    A point whose rows lack a phase is measured anew, with `retry` also one that failed. Rows of points that the grid no
-    longer has stay.
-    """
-    by_point: dict[str, list[BenchmarkRow]] = {}
-    for row in rows:
-        by_point.setdefault(row.point_id, []).append(row)
-    missing = []
-    for point in points:
-        found = by_point.get(point.point_id, [])
-        complete = set(point.phases) <= {row.phase for row in found}
-        if not complete or (retry and any(row.status in FAILED for row in found)):
-            missing.append(point)
-            by_point.pop(point.point_id, None)
-    return [row for found in by_point.values() for row in found], missing
-
-
-def check_points(points: Iterable[GridPoint], device: str) -> None:
-    """Raise ValueError for a point that asks what the device has not: a precision, a compiler."""
-    for way in {(point.precision, point.compiled): point for point in points}.values():
-        check_numerics(run_config(way, device))
+def due_points(rows: Iterable[BenchmarkRow], points: Sequence[GridPoint], visits: Visits) -> list[GridPoint]:
+    """The points that want a visit."""
+    by_point = _by_point(rows)
+    return [point for point in points if due_phases(point, by_point.get(point.point_id, []), visits)]
 
 
 def run_grid(
@@ -110,43 +65,61 @@ def run_grid(
     bench_id: str,
     machine: Machine,
     results_dir: str | Path,
+    visits: Visits,
     rows: Sequence[BenchmarkRow] = (),
     memory_fraction: float = 0.8,
     git_commit: str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> list[BenchmarkRow]:
-    """Measure points in their order; after each one the file holds all rows so far.
+    """Measure points in their order, pass after pass; after each visit the file holds all rows so far.
 
     Args:
-        points: Still to be measured.
+        points: Of the grid.
         bench_id: The file's name.
         machine: This one.
         results_dir: With the folder `benchmarks`.
-        rows: That stand already.
+        visits: How many passes over all points there are, and how many more over what is noisy.
+        rows: That stand already, also of points that the grid no longer has.
         memory_fraction: What is predicted to need more of the memory is not tried.
         git_commit: Of the code, for the rows.
         progress: Called with (done, total), in microseconds of predicted effort.
-        stop: Asked before each point.
+        stop: Asked before each visit.
 
     Returns:
         All rows.
     """
     keep_freed_memory(machine.device)  # as a run does
-    rows = list(rows)
-    efforts = [max(1, round(1e6 * effort_s(machine.predict(point)))) for point in points]
+    reference = functools.cache(lambda: ReferenceProduct(machine.device))
+    by_point, num_rounds = _by_point(rows), rounds_needed(visits.usual)
+    efforts = {p.point_id: max(1, round(1e6 * effort_s(machine.predict(p), num_rounds))) for p in points}
     done = 0
-    for point, effort in zip(points, efforts, strict=True):
-        progress(done, sum(efforts))
-        if stop():
-            return rows
-        rows += measure_point(
-            point, bench_id=bench_id, machine=machine, memory_fraction=memory_fraction, git_commit=git_commit
-        )
-        write_rows(results_dir, "benchmarks", bench_id, rows)
-        done += effort
+    for number in range(1, visits.usual + visits.more + 1):
+        now = visits if number == 1 else replace(visits, retry=False)
+        due = {
+            point: phases for point in points if (phases := due_phases(point, by_point.get(point.point_id, []), now))
+        }
+        left = sum(efforts[point.point_id] for point in due) * max(1, visits.usual + 1 - number)
+        for point, phases in due.items():
+            progress(done, done + left)
+            if stop():
+                return _flat(by_point)
+            standing = by_point.get(point.point_id, [])
+            by_point[point.point_id] = measure_point(
+                point,
+                bench_id=bench_id,
+                machine=machine,
+                reference=reference,
+                num_rounds=num_rounds,
+                phases=phases,
+                standing=standing,
+                memory_fraction=memory_fraction,
+                git_commit=git_commit,
+            )
+            write_rows(results_dir, "benchmarks", bench_id, _flat(by_point))
+            done, left = done + efforts[point.point_id], left - efforts[point.point_id]
     progress(max(1, done), max(1, done))
-    return rows
+    return _flat(by_point)
 
 
 def measure_point(
@@ -154,131 +127,58 @@ def measure_point(
     *,
     bench_id: str,
     machine: Machine,
+    reference: Callable[[], Callable[[], float]],
+    num_rounds: int,
+    phases: Sequence[str] | None = None,
+    standing: Sequence[BenchmarkRow] = (),
     memory_fraction: float = 0.8,
     git_commit: str | None = None,
 ) -> list[BenchmarkRow]:
-    """Measure one point: a row per phase, of what does not fit or fails as well.
+    """Visit one point: a row per phase, of what does not fit or fails as well.
 
     Args:
         point: What is measured.
         bench_id: For the rows.
         machine: This one.
+        reference: Makes the reference product, once something fits.
+        num_rounds: In this visit.
+        phases: Which are measured; all if None.
+        standing: Rows of earlier visits, whose rounds stay beside the new ones where code, torch and threads are the
+            same; else all phases are measured anew.
         memory_fraction: If it is predicted to need more of the memory, it is not tried.
         git_commit: Of the code, for the rows.
     """
-    prediction = machine.predict(point)
-    timings: dict[str, Timing] = {}
-    peaks: dict[str, int | None] = {}
-    status, message = "ok", None
-    limit = memory_fraction * machine.memory_bytes
-
-    def keep(phase: str, timing: Timing, peak_bytes: int | None) -> None:
-        timings[phase], peaks[phase] = timing, peak_bytes
-
+    how = {"bench_id": bench_id, "git_commit": git_commit}
+    prediction, limit = machine.predict(point), memory_fraction * machine.memory_bytes
     if prediction.peak_bytes > limit:
-        status = "skipped_memory"
         needs, has = bytes_text(prediction.peak_bytes), bytes_text(machine.memory_bytes)
         message = f"predicted to need {needs}, more than {memory_fraction:.0%} of {has}"
-    else:
-        try:
-            (measure_model if point.subject == "model" else measure_micro)(point, machine.device, keep)
-        except (RuntimeError, MemoryError) as error:
-            status = "out_of_memory" if is_out_of_memory(error) else "error"
-            message = next(iter(str(error).splitlines()), "") or type(error).__name__
-        # Only here the error, whose traceback holds on to the tensors, is gone.
-        free_memory(machine.device)
-    ratio = _phases_over_step(timings)
-    return [
-        _row(
-            point,
-            phase,
-            prediction,
-            machine,
-            timings.get(phase),
-            bench_id=bench_id,
-            status="ok" if phase in timings else status,
-            message=None if phase in timings else message,
-            phases_over_step=ratio if phase == "step" else None,
-            adds_up=abs(ratio - 1) <= ADDS_UP_WITHIN if phase == "step" and ratio is not None else None,
-            peak_bytes=peaks.get(phase),
-            git_commit=git_commit,
-        )
-        for phase in point.phases
-    ]
+        return point_rows(point, machine, {}, status="skipped_memory", message=message, **how)
+    phases = point.phases if phases is None else tuple(phases)
+    before = {row.phase: row for row in standing if row.status == "ok" and _same_way(row, machine, git_commit)}
+    if set(point.phases) - set(phases) - set(before):
+        phases, before = point.phases, {}
+    rounds = {phase: rounds_of(row) for phase, row in before.items()}
+    number = 1 + max((visit for each in rounds.values() for visit in each.visits), default=0)
+    visit: Visit = visit_point(point, machine.device, phases, reference(), num_rounds=num_rounds, number=number)
+    for phase, found in visit.rounds.items():
+        rounds[phase] = rounds[phase].then(found) if phase in rounds else found
+    peak_bytes = before["step"].peak_bytes if "step" in before else visit.peak_bytes
+    return point_rows(point, machine, rounds, status=visit.status, message=visit.message, peak_bytes=peak_bytes, **how)
 
 
-def _phases_over_step(timings: dict[str, Timing]) -> float | None:
-    """How much longer the parts take one by one than the step; None unless all were measured."""
-    parts = ("forward_loss", "backward", "optimizer")
-    if not {*parts, "step"} <= set(timings):
-        return None
-    return sum(timings[phase].median_s for phase in parts) / timings["step"].median_s
+def _same_way(row: BenchmarkRow, machine: Machine, git_commit: str | None) -> bool:
+    """Whether the rounds of a row may stand beside those measured now."""
+    now = (git_commit, str(torch.__version__), torch.get_num_threads(), machine.device_name)
+    return (row.git_commit, row.torch_version, row.num_threads, row.device_name) == now and bool(row.round_s)
 
 
-def _row(
-    point: GridPoint, phase: str, prediction: Prediction, machine: Machine, timing: Timing | None, **columns: object
-) -> BenchmarkRow:
-    measured = {name: getattr(timing, name, None) for name in Timing.__slots__}
-    is_model = point.subject == "model"
-    return BenchmarkRow(
-        point_id=point.point_id,
-        subject=point.subject,
-        phase=phase,
-        batch_size=point.batch_size,
-        context_length=point.context_length,
-        d_model=point.d_model,
-        num_heads=point.num_heads,
-        d_head=point.d_head,
-        num_layers=point.num_layers,
-        d_ff=point.d_ff,
-        vocab_size=point.vocab_size,
-        precision=point.precision,
-        attention=point.attention,
-        compiled=point.compiled,
-        optimizer=point.optimizer,
-        config_json=canonical_json(point.model) if is_model else None,
-        predicted_peak_bytes=prediction.peak_bytes if is_model and phase == "step" else None,
-        predicted_flop=float(prediction.flop[phase]),
-        predicted_bytes=float(prediction.ideal_bytes[phase]),
-        predicted_s=prediction.seconds[phase] if prediction.seconds else None,
-        memory_bytes=machine.memory_bytes,
-        device=machine.device,
-        device_name=machine.device_name,
-        num_threads=torch.get_num_threads(),
-        torch_version=str(torch.__version__),
-        utc=utc_now(),
-        **measured,
-        **columns,
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
-    """What a grid came to."""
-
-    points: dict[str, int]
-    """By status, that of a point's worst row."""
-    noisy: list[BenchmarkRow]
-    do_not_add_up: list[BenchmarkRow]
-    ratios: list[tuple[float, BenchmarkRow]]
-    """Measured over predicted time of all that was measured, the largest first."""
-
-    @property
-    def median_ratio(self) -> float | None:
-        """Of all ratios."""
-        return statistics.median(ratio for ratio, _ in self.ratios) if self.ratios else None
-
-
-def summary(rows: Sequence[BenchmarkRow]) -> Summary:
-    """Counts and extremes of a grid's rows."""
-    order = ("ok", "skipped_memory", *FAILED)
-    worst: dict[str, str] = {}
+def _by_point(rows: Iterable[BenchmarkRow]) -> dict[str, list[BenchmarkRow]]:
+    found: dict[str, list[BenchmarkRow]] = {}
     for row in rows:
-        worst[row.point_id] = max(worst.get(row.point_id, "ok"), row.status, key=order.index)
-    ratios = [(row.median_s / row.predicted_s, row) for row in rows if row.median_s and row.predicted_s]
-    return Summary(
-        points={status: count for status in order if (count := sum(each == status for each in worst.values()))},
-        noisy=[row for row in rows if row.noisy],
-        do_not_add_up=[row for row in rows if row.adds_up is False],
-        ratios=sorted(ratios, key=lambda pair: -pair[0]),
-    )
+        found.setdefault(row.point_id, []).append(row)
+    return found
+
+
+def _flat(by_point: dict[str, list[BenchmarkRow]]) -> list[BenchmarkRow]:
+    return [row for rows in by_point.values() for row in rows]

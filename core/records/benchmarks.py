@@ -42,18 +42,34 @@ class BenchmarkRow:
     message: str | None
     """Why there is no measurement."""
     median_s: float | None
+    """Over rounds; of a round, over its blocks."""
     iqr_s: float | None
-    """Interquartile range over blocks; null for fewer than five."""
+    """Interquartile range over rounds; null for fewer than five."""
     num_blocks: int | None
+    """In all rounds."""
     runs_per_block: int | None
+    relative_median: float | None
+    """Median over rounds of the time over that of a reference product (square, float32) beside it: free of how fast the
+    machine happened to be."""
+    relative_iqr: float | None
+    """Interquartile range over rounds; null for fewer than five."""
+    reference_s: float | None
+    """Median over rounds of the reference product's time."""
     attempts: int | None
-    """How often it was measured: again, up to three times more, while the spread was too large."""
+    """Visits to the point, spread over the grid's whole time: those that the grid asks for, and up to three more while
+    the spread was too large."""
     noisy: bool | None
-    """Whether the spread stayed too large: IQR / median above 5 %, on a CPU above 10 %. The best attempt is kept."""
+    """Whether the spread stayed too large: relative_iqr / relative_median above 5 %, on a CPU above 10 %."""
+    round_s: tuple[float, ...] | None
+    """The time of each round, median over its blocks."""
+    round_reference_s: tuple[float, ...] | None
+    """Of each round, the reference product's, mean of before and after."""
+    round_visit: tuple[int, ...] | None
+    """Of each round, which visit it belongs to, the first is 1."""
     warm_up_s: float | None
     """The first call: compiling, choosing kernels, filling caches. In no other time."""
     phases_over_step: float | None
-    """(forward_loss + backward + optimizer) / step, of medians; in the row of the step."""
+    """(forward_loss + backward + optimizer) / step, of relative medians; in the row of the step."""
     adds_up: bool | None
     """Whether that is within 5 % of 1."""
     peak_bytes: int | None
@@ -74,3 +90,8 @@ class BenchmarkRow:
     torch_version: str
     git_commit: str | None
     utc: str
+
+    def __post_init__(self) -> None:
+        for name in ("round_s", "round_reference_s", "round_visit"):  # lists, as they come from a file
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, tuple(getattr(self, name)))

@@ -24,6 +24,8 @@ class DeviceRow:
     """Of one operation, over blocks."""
     iqr_s: float | None
     """Interquartile range; null for a single block."""
+    best_s: float | None
+    """Of one operation, the fastest block: what bounds on time are made of."""
     blocks: int | None
     """How many blocks of operations were timed, in several rounds among the other quantities."""
     value: float

@@ -9,7 +9,8 @@ import pytest
 
 from core.experiments import grid_run
 from core.experiments.device_measure import default_device_id
-from core.experiments.grid_measure import Timing
+from core.experiments.grid_rounds import Rounds
+from core.experiments.grid_visit import Visit
 
 SPEC = """
 axes:
@@ -22,10 +23,14 @@ axes:
   vocab_size: 13
 constraints:
   - batch_size * d_ff <= 22
+visits: 1
+more_visits: 0
 """
 PARTS = """
 name: two
 seed: 3
+visits: 1
+more_visits: 0
 parts:
   - axes: {batch_size: 2, context_length: 5, d_model: 6, num_heads: 3, num_layers: 1, d_ff: 7, vocab_size: 13}
     phases: [forward]
@@ -47,14 +52,22 @@ def measured(monkeypatch):
     """Made-up times; the subjects that were measured."""
     subjects = []
 
-    def measure(point, device, on_phase):
+    def visit(point, device, phases, reference, *, num_rounds, number):
         subjects.append(point.subject)
-        for number, phase in enumerate(point.phases):
-            numbers = {"num_blocks": 5, "runs_per_block": 1, "attempts": 1, "warm_up_s": 1.0}
-            on_phase(phase, Timing(median_s=1.0 + number, iqr_s=0.5, noisy=phase == "forward", **numbers), None)
+        rounds = range(num_rounds)
+        return Visit(
+            rounds={
+                phase: Rounds(
+                    seconds=tuple(1.0 + place + (2.0 * turn if phase == "forward" else 0.0) for turn in rounds),
+                    reference_s=(0.5,) * num_rounds,
+                    visits=(number,) * num_rounds,
+                    num_blocks=num_rounds,
+                )
+                for place, phase in enumerate(phases)
+            }
+        )
 
-    monkeypatch.setattr(grid_run, "measure_model", measure)
-    monkeypatch.setattr(grid_run, "measure_micro", measure)
+    monkeypatch.setattr(grid_run, "visit_point", visit)
     return subjects
 
 
@@ -104,17 +117,17 @@ def test_listing_measures_nothing(workbook, spec, measured, tmp_path):
     assert (code, err, measured) == (0, "", [])
     assert not (tmp_path / "r").exists()
     assert sum(line.startswith("model batch ") for line in out.splitlines()) == 3
-    assert out.splitlines()[-1] == "3 points, 1.50 s at the predicted times at least"
+    assert out.splitlines()[-1] == "3 points, 3.75 s at the predicted times at least"
 
 
 def test_failures_are_shown_and_tried_again_when_asked_for(workbook, spec, monkeypatch, tmp_path):
     tried = []
 
-    def fail(point, device, on_phase):
+    def fail(point, *_, **__):
         tried.append(point)
-        raise RuntimeError("no kernel for this")
+        return Visit(status="error", message="no kernel for this")
 
-    monkeypatch.setattr(grid_run, "measure_model", fail)
+    monkeypatch.setattr(grid_run, "visit_point", fail)
     command = ["bench", "grid", spec, "--device", "cpu", "--results", tmp_path, "--out", "box"]
     code, out, _ = workbook(*command)
     assert (code, len(tried)) == (0, 3)
@@ -127,10 +140,11 @@ def test_failures_are_shown_and_tried_again_when_asked_for(workbook, spec, monke
 
 
 def test_a_request_to_stop_ends_after_the_point_at_hand(workbook, spec, monkeypatch, tmp_path):
-    def stop(point, device, on_phase):
+    def stop(*_, **__):
         os.kill(os.getpid(), signal.SIGTERM)
+        return Visit(status="error", message="stopped")
 
-    monkeypatch.setattr(grid_run, "measure_model", stop)
+    monkeypatch.setattr(grid_run, "visit_point", stop)
     code, out, err = workbook("bench", "grid", spec, "--device", "cpu", "--results", tmp_path, "--out", "box")
     assert (code, err) == (0, "")
     assert "stopped with 2 of 3 points left; what is measured is saved, run it again to go on" in out
@@ -149,6 +163,7 @@ def test_a_request_to_stop_ends_after_the_point_at_hand(workbook, spec, monkeypa
         (SPEC.replace("<= 22", "<= 2"), "none of 8 combinations is feasible: "),
         (SPEC.replace("<= 22", "<="), "constraint 'batch_size * d_ff <=' is no SQL expression"),
         ("parts: 3", "parts is 3"),
+        (SPEC.replace("visits: 1", "visits: 0", 1), "visits is 0"),
         ("name: x\nparts: []", "grid x has no parts"),
         ("seed: 1", "axes: missing"),
         (SPEC + "precision: float32", "there is no field 'precision'"),

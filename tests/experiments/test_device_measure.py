@@ -94,11 +94,13 @@ def test_rows_survive_the_file_and_become_a_device(rows, tmp_path):
     assert [DeviceRow(**row) for row in read_rows(tmp_path, "devices", "box")] == rows
     built = device_of_rows(rows)
     assert read_measured_devices(tmp_path) == {"box": built}
-    best = max(row.value for row in of(rows, "gemm") if row.dtype == "float32")
-    assert built.peak("float32").flop_per_s == best
-    assert built.memory_bytes_per_s == of(rows, "copy")[0].value
+    products, copies = of(rows, "gemm"), of(rows, "copy")
+    assert all(0 < row.best_s <= row.median_s for row in (*products, *copies))
+    best = max(2 * row.size**3 / row.best_s for row in products if row.dtype == "float32")
+    assert built.peak("float32").flop_per_s == pytest.approx(best)
+    assert built.memory_bytes_per_s == pytest.approx(2 * 4 * copies[0].size / copies[0].best_s)
     assert built.memory_bytes == psutil.virtual_memory().total
-    assert built.launch_overhead_s == of(rows, "launch")[0].median_s
+    assert built.launch_overhead_s == of(rows, "launch")[0].best_s
 
 
 def made(quantity, value, **columns):
@@ -127,6 +129,12 @@ def test_the_best_product_counts():
         launch_overhead_s=1e-6,
         source="measured now, torch 3, commit unknown",
     )
+    # Bounds are made of the fastest blocks, where rows tell them.
+    fast = [made("gemm", 45.0, dtype="float32", size=7, median_s=2.0, best_s=1.0), *MADE[3:4], *MADE[6:]]
+    fast += [made("copy", 5.0, median_s=3.0, best_s=2.0), made("launch", 1e-6, median_s=1e-6, best_s=9e-7, unit="s")]
+    device = device_of_rows(fast)
+    assert [device.peak(dtype).flop_per_s for dtype in ("float32", "bfloat16")] == [90.0, 90.0]
+    assert (device.memory_bytes_per_s, device.launch_overhead_s) == (7.5, 9e-7)
     threads = [dataclasses.replace(row, device="cpu", git_commit="abc") for row in MADE]
     assert device_of_rows(threads).name == "X (2 threads)"
     assert device_of_rows(threads).memory_source == "measured now, torch 3, commit abc"

@@ -9,17 +9,12 @@ from core.accounting.hardware import measured_device
 from core.config import canonical_json
 from core.config.grid import SUBJECTS
 from core.experiments import grid_run
-from core.experiments.grid_measure import Timing
+from core.experiments.grid_machine import Machine, check_points, effort_s
 from core.experiments.grid_points import GridPoint, predict
-from core.experiments.grid_run import (
-    Machine,
-    check_points,
-    effort_s,
-    measure_point,
-    run_grid,
-    standing_rows,
-    summary,
-)
+from core.experiments.grid_rounds import Rounds
+from core.experiments.grid_rows import rounds_of, summary
+from core.experiments.grid_run import Visits, due_phases, due_points, measure_point, run_grid
+from core.experiments.grid_visit import Visit
 from core.records import BenchmarkRow
 from core.results import read_rows
 
@@ -50,31 +45,54 @@ PEAKS = measured_device(
 )
 MACHINE = Machine(device="cpu", device_name="box", memory_bytes=10**9, cache_bytes=1000, peaks=PEAKS)
 HOW = {"bench_id": "mine", "machine": MACHINE, "git_commit": "abc"}
+POINT = {**HOW, "reference": lambda: None, "num_rounds": 5}
+ONCE, GRID = Visits(usual=1), {**HOW, "visits": Visits(usual=1)}
 SECONDS = {"forward": 1.0, "forward_loss": 2.0, "backward": 4.0, "optimizer": 0.5, "step": 6.4}
 
 
-def timing(seconds, noisy=False):
-    return Timing(median_s=seconds, iqr_s=0.25, num_blocks=5, runs_per_block=3, attempts=2, noisy=noisy, warm_up_s=9.0)
+def made_up(seconds, visit=1, rounds=5):
+    """The same time in all rounds, beside a reference that takes half a second."""
+    return Rounds(
+        seconds=(seconds,) * rounds,
+        reference_s=(0.5,) * rounds,
+        visits=(visit,) * rounds,
+        num_blocks=2 * rounds,
+        runs_per_block=3,
+        warm_up_s=9.0,
+    )
 
 
 @pytest.fixture
 def measured(monkeypatch):
-    """Made-up times instead of measurements; the ids of the points that were measured, and what to raise in which."""
+    """Made-up times instead of measurements; the visits that were made, what fails in which point, what is noisy."""
 
     class Measured:
         def __init__(self):
-            self.ids, self.fail = [], {}
+            self.visits, self.fail, self.noisy = [], {}, set()
 
-        def __call__(self, point, device, on_phase):
-            self.ids.append(point.point_id)
-            for phase in point.phases:
-                if self.fail.get(point.point_id, (None,))[0] == phase:
-                    raise self.fail[point.point_id][1]
-                on_phase(phase, timing(SECONDS[phase]), 777 if phase == "step" else None)
+        @property
+        def ids(self):
+            return [point_id for point_id, _ in self.visits]
+
+        def __call__(self, point, device, phases, reference, *, num_rounds, number):
+            self.visits.append((point.point_id, tuple(phases)))
+            found, failing = Visit(), self.fail.get(point.point_id)
+            for phase in phases:
+                if failing and failing[0] == phase:
+                    if isinstance(failing[1], BaseException):
+                        raise failing[1]
+                    found.status, found.message = failing[1:]
+                    return found
+                one = made_up(SECONDS[phase], number, num_rounds)
+                if (point.point_id, phase) in self.noisy:
+                    one = dataclasses.replace(one, seconds=tuple(range(1, num_rounds + 1)))
+                found.rounds[phase] = one
+            found.peak_bytes = 777 if "step" in phases and number == 1 else None
+            return found
 
     found = Measured()
-    monkeypatch.setattr(grid_run, "measure_model", found)
-    monkeypatch.setattr(grid_run, "measure_micro", found)
+    monkeypatch.setattr(grid_run, "visit_point", found)
+    monkeypatch.setattr(grid_run, "ReferenceProduct", lambda device: lambda: 0.5)
     return found
 
 
@@ -83,13 +101,15 @@ def variants(number):
 
 
 def test_a_row_per_phase_holds_measurement_and_prediction(measured):
-    rows = {row.phase: row for row in measure_point(MODEL, **HOW)}
+    rows = {row.phase: row for row in measure_point(MODEL, **POINT)}
     assert list(rows) == list(MODEL.phases)
     predicted = predict(MODEL, PEAKS, 1000)
     costs = account(MODEL.model, batch_size=3)
     for phase, row in rows.items():
-        assert (row.median_s, row.iqr_s, row.status, row.message) == (SECONDS[phase], 0.25, "ok", None)
-        assert (row.num_blocks, row.runs_per_block, row.attempts, row.warm_up_s) == (5, 3, 2, 9.0)
+        assert (row.median_s, row.iqr_s, row.status, row.message) == (SECONDS[phase], 0.0, "ok", None)
+        assert (row.relative_median, row.relative_iqr, row.reference_s) == (2 * SECONDS[phase], 0.0, 0.5)
+        assert (row.num_blocks, row.runs_per_block, row.attempts, row.warm_up_s) == (10, 3, 1, 9.0)
+        assert rounds_of(row) == made_up(SECONDS[phase])
         assert row.predicted_flop == predicted.flop[phase]
         assert row.predicted_bytes == predicted.ideal_bytes[phase]
         assert row.predicted_s == predicted.seconds[phase]
@@ -108,11 +128,11 @@ def test_a_row_per_phase_holds_measurement_and_prediction(measured):
 @pytest.mark.parametrize(("step_s", "adds_up"), [(6.2, True), (6.1, False), (6.84, True), (6.85, False)])
 def test_phases_that_do_not_add_up_are_flagged(measured, monkeypatch, step_s, adds_up):
     monkeypatch.setitem(SECONDS, "step", step_s)
-    assert measure_point(MODEL, **HOW)[-1].adds_up is adds_up
+    assert measure_point(MODEL, **POINT)[-1].adds_up is adds_up
 
 
 def test_an_operation_has_rows_of_the_same_kind(measured):
-    forward, backward = measure_point(SOFTMAX, **HOW)
+    forward, backward = measure_point(SOFTMAX, **POINT)
     assert (forward.phase, backward.phase, forward.subject) == ("forward", "backward", "softmax")
     assert (forward.batch_size, forward.num_heads, forward.d_model, forward.vocab_size) == (2, 3, None, None)
     assert (forward.config_json, forward.attention, forward.optimizer) == (None, None, None)
@@ -124,71 +144,100 @@ def test_an_operation_has_rows_of_the_same_kind(measured):
 def test_what_cannot_fit_is_not_tried(measured):
     needs = predict(MODEL).peak_bytes
     small = dataclasses.replace(MACHINE, memory_bytes=2 * needs)
-    rows = measure_point(MODEL, **HOW | {"machine": small}, memory_fraction=0.49)
+    rows = measure_point(MODEL, **POINT | {"machine": small}, memory_fraction=0.49)
     assert measured.ids == []
     assert {row.status for row in rows} == {"skipped_memory"}
     assert len(rows) == 5
     assert "more than 49% of " in rows[0].message
     assert {row.median_s for row in rows} == {row.noisy for row in rows} == {None}
     assert rows[-1].predicted_peak_bytes == needs
-    measure_point(MODEL, **HOW | {"machine": small}, memory_fraction=0.5)
+    measure_point(MODEL, **POINT | {"machine": small}, memory_fraction=0.5)
     assert measured.ids == [MODEL.point_id]
 
 
-@pytest.mark.parametrize(
-    ("error", "status", "message"),
-    [
-        (torch.OutOfMemoryError("CUDA out of memory. Tried 2 GiB.\nMore"), "out_of_memory", "CUDA out of memory."),
-        (MemoryError(), "out_of_memory", "MemoryError"),
-        (RuntimeError("no kernel for this\nat line 3"), "error", "no kernel for this"),
-    ],
-)
-def test_what_fails_becomes_rows_and_the_grid_goes_on(measured, tmp_path, error, status, message):
+@pytest.mark.parametrize("status", ["out_of_memory", "error"])
+def test_what_fails_becomes_rows_and_the_grid_goes_on(measured, tmp_path, status):
     points = variants(3)
-    measured.fail[points[1].point_id] = ("backward", error)
-    rows = run_grid(points, **HOW, results_dir=tmp_path)
+    measured.fail[points[1].point_id] = ("backward", status, "no more")
+    rows = run_grid(points, **GRID, results_dir=tmp_path)
     assert measured.ids == [point.point_id for point in points]
     failed = {row.phase: row for row in rows if row.point_id == points[1].point_id}
     assert [row.status for row in failed.values()] == ["ok", "ok", status, status, status]
     assert failed["forward"].median_s == 1.0
-    assert failed["backward"].message.startswith(message)
-    assert "\n" not in failed["backward"].message
-    assert (failed["step"].median_s, failed["step"].adds_up) == (None, None)
+    assert [row.message for row in failed.values()] == [None, None, "no more", "no more", "no more"]
+    assert (failed["step"].median_s, failed["step"].adds_up, failed["step"].round_s) == (None, None, None)
     assert summary(rows).points == {"ok": 2, status: 1}
     # What failed stands as well, until it is asked for again.
-    stand, missing = standing_rows(rows, points)
-    assert (len(stand), missing) == (15, [])
-    stand, missing = standing_rows(rows, points, retry=True)
-    assert (len(stand), missing) == (10, [points[1]])
-
-
-def test_other_errors_are_ours_and_not_hidden(measured):
-    measured.fail[MODEL.point_id] = ("forward", KeyError("a slip"))
-    with pytest.raises(KeyError):
-        measure_point(MODEL, **HOW)
+    assert due_points(rows, points, Visits(usual=3)) == [points[0], points[2]]
+    retry = Visits(usual=1, retry=True)
+    assert due_points(rows, points, retry) == [points[1]]
+    measured.visits.clear()
+    run_grid(points, **GRID | {"visits": retry}, results_dir=tmp_path, rows=rows)
+    assert measured.visits == [(points[1].point_id, MODEL.phases)]  # once, though it fails again
 
 
 def test_what_stands_is_not_measured_again(measured, tmp_path):
     points = variants(4)
-    rows = run_grid(points[:2], **HOW, results_dir=tmp_path)
+    rows = run_grid(points[:2], **GRID, results_dir=tmp_path)
     found = [BenchmarkRow(**row) for row in read_rows(tmp_path, "benchmarks", "mine")]
     assert found == rows
     partly = [row for row in found if (row.point_id, row.phase) != (points[0].point_id, "step")]
-    stand, missing = standing_rows(partly, [*reversed(points)])
-    assert missing == [points[3], points[2], points[0]]  # a phase of the first is not there
-    assert {row.point_id for row in stand} == {points[1].point_id}
-    measured.ids.clear()
-    everything = run_grid(missing, **HOW, results_dir=tmp_path, rows=stand)
-    assert measured.ids == [point.point_id for point in missing]
+    assert due_points(partly, points, ONCE) == [points[0], points[2], points[3]]  # a phase of the first is not there
+    measured.visits.clear()
+    everything = run_grid(points, **GRID, results_dir=tmp_path, rows=partly)
+    assert measured.ids == [points[0].point_id, points[2].point_id, points[3].point_id]
     assert len(everything) == len({(row.point_id, row.phase) for row in everything}) == 20
-    assert standing_rows(everything, points) == (everything, [])
+    assert due_points(everything, points, ONCE) == []
     # Rows of what the grid no longer holds stay.
-    assert standing_rows(everything, points[:1]) == (everything, [])
+    assert run_grid(points[:1], **GRID, results_dir=tmp_path, rows=everything) == everything
+    assert len(measured.ids) == 3
+
+
+def test_points_are_visited_in_passes_and_their_rounds_pooled(measured, tmp_path):
+    points = variants(2)
+    (row, *_), visits = (
+        run_grid(points, **GRID | {"visits": Visits(usual=3)}, results_dir=tmp_path),
+        [(point.point_id, MODEL.phases) for point in points],
+    )
+    assert measured.visits == visits * 3
+    assert row.round_visit == (1, 1, 1, 2, 2, 2, 3, 3, 3)
+    assert (row.attempts, row.num_blocks, len(row.round_s), row.noisy) == (3, 18, 9, False)
+
+
+def test_what_is_noisy_is_visited_again_later_and_then_flagged(measured, tmp_path):
+    first, second = points = variants(2)
+    measured.noisy |= {(second.point_id, "forward"), (second.point_id, "step")}
+    rows = run_grid(points, **GRID, results_dir=tmp_path)
+    assert measured.visits[:2] == [(first.point_id, MODEL.phases), (second.point_id, MODEL.phases)]
+    assert measured.visits[2:] == [(second.point_id, ("forward", "step"))] * 3
+    by = {(row.point_id, row.phase): row for row in rows}
+    assert (by[second.point_id, "step"].attempts, by[second.point_id, "step"].noisy) == (4, True)
+    assert by[second.point_id, "step"].peak_bytes == 777  # of the first visit
+    assert (by[second.point_id, "backward"].attempts, by[second.point_id, "backward"].noisy) == (1, False)
+    assert due_points(rows, points, ONCE) == []
+    # Half of the visits made, the next invocation makes the other half.
+    measured.visits.clear()
+    some = run_grid(points, **GRID | {"visits": Visits(usual=1, more=1)}, results_dir=tmp_path)
+    assert len(measured.visits) == 3
+    run_grid(points, **GRID, results_dir=tmp_path, rows=some)
+    assert measured.visits[3:] == [(second.point_id, ("forward", "step"))] * 2
+
+
+def test_rounds_of_other_code_do_not_stand_beside_new_ones(measured, tmp_path):
+    rows = measure_point(MODEL, **POINT)
+    same = measure_point(MODEL, **POINT, phases=("step",), standing=rows)
+    assert [row.attempts for row in same] == [1, 1, 1, 1, 2]
+    assert due_phases(MODEL, same, Visits(usual=2)) == MODEL.phases[:4]
+    for change in ({"git_commit": "def"}, {"torch_version": "3"}, {"num_threads": 99}, {"round_s": None}):
+        old = [dataclasses.replace(row, **change) for row in rows]
+        new = measure_point(MODEL, **POINT, phases=("step",), standing=old)
+        assert [row.attempts for row in new] == [1] * 5
+    assert measured.visits[-1] == (MODEL.point_id, MODEL.phases)
 
 
 def test_stopped_between_two_points_the_file_holds_what_is_done(measured, tmp_path):
     points = variants(5)
-    run_grid(points, **HOW, results_dir=tmp_path, stop=lambda: len(measured.ids) == 2)
+    run_grid(points, **GRID, results_dir=tmp_path, stop=lambda: len(measured.ids) == 2)
     frame = pl.read_parquet(tmp_path / "benchmarks" / "mine.parquet")
     assert frame["point_id"].unique(maintain_order=True).to_list() == [point.point_id for point in points[:2]]
     assert frame.height == 10
@@ -199,22 +248,23 @@ def test_interrupted_inside_a_point_the_file_holds_those_before(measured, tmp_pa
     points = variants(3)
     measured.fail[points[2].point_id] = ("backward", KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
-        run_grid(points, **HOW, results_dir=tmp_path)
+        run_grid(points, **GRID, results_dir=tmp_path)
     assert pl.read_parquet(tmp_path / "benchmarks" / "mine.parquet").height == 10
 
 
 def test_progress_is_in_predicted_effort(measured, tmp_path):
     points, seen = variants(3), []
-    run_grid(points, **HOW, results_dir=tmp_path, progress=lambda *pair: seen.append(pair))
-    efforts = [round(1e6 * effort_s(MACHINE.predict(point))) for point in points]
-    assert seen == [(sum(efforts[:n]), sum(efforts)) for n in range(4)]
+    twice = GRID | {"visits": Visits(usual=2)}
+    run_grid(points, **twice, results_dir=tmp_path, progress=lambda *pair: seen.append(pair))
+    efforts = [round(1e6 * effort_s(MACHINE.predict(point), 3)) for point in points] * 2
+    assert seen == [(sum(efforts[:n]), sum(efforts)) for n in range(7)]
 
 
 def test_effort_follows_the_prediction_above_a_least_time():
-    assert effort_s(predict(MODEL)) == pytest.approx(0.5)  # five phases of no time
+    assert effort_s(predict(MODEL), 4) == pytest.approx(4 * 5 * 0.05)  # five phases of no time
     slow = dataclasses.replace(PEAKS, launch_overhead_s=10.0)
     long = predict(SOFTMAX, slow)
-    assert effort_s(long) == pytest.approx(2 * 10.0 * grid_run.CALLS)
+    assert effort_s(long, 4) == pytest.approx(4 * 2 * (2 * 10.0 + 0.03))
 
 
 def test_what_the_device_has_not_is_refused_at_once():
@@ -226,7 +276,7 @@ def test_what_the_device_has_not_is_refused_at_once():
 
 
 def test_the_summary_names_the_extremes(measured):
-    rows = measure_point(MODEL, **HOW)
+    rows = measure_point(MODEL, **POINT)
     rows[0] = dataclasses.replace(rows[0], noisy=True, median_s=5 * rows[0].predicted_s)
     rows[-1] = dataclasses.replace(rows[-1], adds_up=False, median_s=0.5 * rows[-1].predicted_s)
     skipped = [dataclasses.replace(row, point_id="x", status="skipped_memory", median_s=None) for row in rows[:1]]

@@ -97,7 +97,7 @@ def test_throughput_and_memory_of_the_selected_run(two_runs, tmp_path):
 def test_utilisation_against_the_measured_device(two_runs, tmp_path):
     run = two_runs[0]
     rate = 2.5e9
-    absent = dict.fromkeys(("accumulate_dtype", "size", "median_s", "iqr_s", "blocks", "git_commit"))
+    absent = dict.fromkeys(("accumulate_dtype", "size", "median_s", "iqr_s", "best_s", "blocks", "git_commit"))
     same = {name: getattr(run, name) for name in ("device", "device_name", "num_threads", "torch_version", "utc")}
     row = DeviceRow(device_id="d", quantity="gemm", dtype="float64", value=rate, unit="FLOP/s", **absent, **same)
     results.write_rows(tmp_path / "results", "devices", "d", [row])
