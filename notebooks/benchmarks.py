@@ -13,6 +13,7 @@ with app.setup:
     from core import benchmarks, charts, results
     from core.accounting.text import bytes_text, count
     from core.benchmarks.here import measure_here, point_costs
+    from core.config.grid import SUBJECTS
     from core.experiments.benchmark_fits import predict_measured
 
     GRID = "workbook bench grid cpu"
@@ -178,11 +179,11 @@ def address(options, top):
 @app.cell(hide_code=True)
 def rows_table(measured):
     numbered = measured.sort("tokens_per_s", descending=True, nulls_last=True).with_row_index("no", 1)
-    _columns = ["no", "machine", *(name for name in benchmarks.AXES if measured[name].n_unique() > 1)]
-    _columns += ["median_s", "iqr_s", "tokens_per_s", "used_bytes", "source"]
+    columns = ["no", "machine", *(name for name in benchmarks.AXES if measured[name].n_unique() > 1)]
+    columns += ["median_s", "iqr_s", "tokens_per_s", "used_bytes", "source"]
     _look = {"selection": "multi", "show_search": True, "freeze_columns_left": ["no"]}
-    row_table = table(numbered, _columns, label="Configurations (select some to see where they lie)", **_look)
-    return numbered, row_table
+    row_table = table(numbered, columns, label="Configurations (select some to see where they lie)", **_look)
+    return columns, numbered, row_table
 
 
 @app.cell(hide_code=True)
@@ -192,20 +193,34 @@ def best(measured, numbered, options, row_table):
     _known = measured.drop_nulls(["used_bytes", _gain])
     frontier = benchmarks.pareto(_known, gain=_gain)
     if _known.is_empty():
-        _shown = [mo.md("Nothing is known of the memory of these rows.")]
+        pareto_view, _shown = None, [mo.md("Nothing is known of the memory of these rows.")]
     else:
         _picked = picked.drop_nulls(["used_bytes", _gain]).to_dicts()
         pareto_chart = charts.pareto_chart(_known.to_dicts(), frontier.to_dicts(), _gain, _picked)
+        pareto_view = mo.ui.altair_chart(pareto_chart)
         _most = benchmarks.top_k(_known, 1, _gain).row(0, named=True)
         _note = (
             f"**{frontier.height} of {_known.height}** are on the frontier (large): no other of the same machine has as much "
             f"for as little memory. The most is {count(_most[_gain])} {charts.GAINS[_gain]} ({_most['label']}) with "
             f"{bytes_text(_most['used_bytes'])}. Memory is the measured peak, or the predicted one where the device "
-            "could not tell."
+            "could not tell. Draw a rectangle over points to see their rows."
         )
-        _shown = [options["gain"], pareto_chart, mo.md(_note)]
-    section("What is best for its memory", *_shown, row_table)
-    return frontier, picked
+        _shown = [options["gain"], pareto_view, mo.md(_note)]
+    section("What is best for its memory", *_shown)
+    return frontier, pareto_chart, pareto_view, picked
+
+
+@app.cell(hide_code=True)
+def brushed_rows(columns, numbered, pareto_view):
+    brushed = pareto_view.apply_selection(numbered) if pareto_view is not None and pareto_view.selections else None
+    table(brushed, columns, label=f"{brushed.height} in the rectangle") if brushed is not None else None
+    return (brushed,)
+
+
+@app.cell(hide_code=True)
+def all_rows(row_table):
+    row_table
+    return
 
 
 @app.cell(hide_code=True)
@@ -283,6 +298,9 @@ def foreseen(memory_gib, options, predictions, unfitted):
     _peaks = _known.drop_nulls(["peak_bytes", "predicted_peak_bytes"])
     _off = (_peaks["predicted_peak_bytes"] / _peaks["peak_bytes"] - 1).abs()
     _memory = f"Of {len(_off)} measured memory peaks the prediction is off by {_off.median() or 0:.2%} in the median."
+    _floor = benchmarks.noise_floor([benchmarks.repeat_error(row) for row in _known.to_dicts()])
+    _repeats = f"Repeats of these rows differ so much that a perfect prediction has a mean error of {_floor or 0:.1%}."
+    _note = " ".join([_note, _repeats * (_floor is not None)])
     _words = " ".join([_note, _memory * bool(len(_off)), *(f"{line}." for line in unfitted * (_which == "fitted"))])
     _silent = _known["memory_bytes"].null_count() and _which == "fitted"
     _controls = [options["prediction"], *([memory_gib] if _silent else [])]
@@ -355,19 +373,26 @@ def comparison(measured, options, pairs):
 
 
 @app.cell(hide_code=True)
-def here_controls():
+def here_controls(picked):
     _first = {"batch_size": 4, "context_length": 128, "d_model": 128, "num_heads": 4, "num_layers": 2, "d_ff": 384}
-    _sizes = {**_first, "vocab_size": 512}
+    _first |= {"vocab_size": 512, "attention": "sdpa", "precision": "float32"}
+    _models = picked.filter(subject="model")  # of those selected in the table the first is at hand
+    _at_hand = {**_first, **(_models.row(0, named=True) if _models.height else {})}
     _numbers = {
-        name: mo.ui.number(1, 1_000_000, value=value, label=benchmarks.AXES[name]) for name, value in _sizes.items()
+        name: mo.ui.number(1, 1_000_000, value=_at_hand[name], label=benchmarks.AXES[name])
+        for name in _first
+        if name not in ("attention", "precision")
     }
-    _words = {"attention": ["sdpa", "written_out"], "precision": ["float32", "bfloat16"]}
-    _choices = {name: mo.ui.dropdown(values, value=values[0], label=name) for name, values in _words.items()}
+    _words = {"attention": SUBJECTS["model"].attention, "precision": SUBJECTS["model"].precisions}
+    _choices = {name: mo.ui.dropdown(values, value=_at_hand[name], label=name) for name, values in _words.items()}
     at_hand = mo.ui.dictionary(_numbers | _choices)
     measure, stop = mo.ui.run_button(label="Measure", kind="success"), mo.ui.run_button(label="Stop", kind="danger")
     section(
         "Measure here",
-        mo.md("Times one configuration on this machine, in a process of its own, and adds its point to every figure."),
+        mo.md(
+            "Times one configuration on this machine, in a process of its own, and adds its point to every figure. A row "
+            "selected in the table above is taken over."
+        ),
         mo.hstack(list(at_hand.elements.values()), wrap=True, justify="start"),
         mo.hstack([measure, stop], wrap=True, justify="start"),
     )
@@ -430,8 +455,10 @@ def details(measured):
         rows=pl.len(), first=pl.col("utc").min(), last=pl.col("utc").max()
     )
     _words = r"""
-    - throughput: tokens of a batch / median time; a bar is the interquartile range over blocks of runs, and there is none
-      for fewer than five blocks;
+    - throughput: tokens of a batch / median time; a bar is the interquartile range over rounds of measuring, and there
+      is none for fewer than five;
+    - time: of our own rows at the speed that the machine usually had, told by a matrix product timed beside each round
+      (`relative_median` times the usual `reference_s`); `clock_s` is what the clock said;
     - FLOP: matrix products, all $T \times T$ scores counted (non-causal); bytes: read and written if each operation is one
       kernel (ideal);
     - error: |predicted - measured| / measured; p90: nine tenths of the rows are below;

@@ -1,12 +1,12 @@
 """Choices that are not architecture: number formats and optimizers, as data."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
 from core.accounting.formulas import Formula
 from core.accounting.operations import Operation
+from core.config.checks import did_you_mean
 
 Choice = TypeVar("Choice")
 
@@ -106,7 +106,5 @@ def choose(what: str, name: str, among: Mapping[str, Choice]) -> Choice:
         ValueError: If there is none; the message names the nearest and all.
     """
     if name not in among:
-        near = difflib.get_close_matches(str(name), among, n=1, cutoff=0.4)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"{what} is {name!r}: there is {', '.join(among)}{hint}")
+        raise ValueError(f"{what} is {name!r}: there is {', '.join(among)}{did_you_mean(name, among)}")
     return among[name]

@@ -11,6 +11,7 @@ import polars as pl
 
 from core.accounting import account, peak
 from core.accounting.phases import phase_cost
+from core.benchmarks.usual_speed import at_usual_speed
 from core.config import ModelConfig
 from core.records import BenchmarkRow
 from core.results import schema
@@ -53,7 +54,7 @@ def load_benchmarks(
         could not be read or read only in part.
     """
     sets = {path.name: path for path in sorted((Path(results_dir) / "benchmarks").glob("*.parquet"))}
-    frames, problems = [_with_rates(pl.DataFrame(schema=SCHEMA), "")], []
+    frames, problems = [_with_rates(at_usual_speed(pl.DataFrame(schema=SCHEMA)), "")], []
     for name, content in {**sets, **(others or {})}.items():
         try:
             frame, lines = read_set(name, content)
@@ -83,10 +84,11 @@ def sets_at(path: str) -> dict[str, Path]:
 def read_set(name: str, content: Path | bytes) -> tuple[pl.DataFrame, list[str]]:
     """One result set: rows of ours, of any version, or a table of training steps by another program.
 
-    The columns added: `source` (the name), `machine` (device and, of a CPU, threads), `tokens`, `tokens_per_s` with
-    `low_tokens_per_s` and `high_tokens_per_s` (at the ends of the interquartile range about the median),
-    `used_bytes` (measured peak, else predicted), `used` (which of the two), `tokens_per_s_per_gib`, `flop_per_s`
-    (matrix products, non-causal), `intensity` (FLOP per ideal byte), `label`.
+    Times are those of the machine's usual speed (`at_usual_speed`). The columns added: `clock_s` and `clock_iqr_s` (the
+    times as the clock had them), `source` (the name), `machine` (device and, of a CPU, threads), `tokens`,
+    `tokens_per_s` with `low_tokens_per_s` and `high_tokens_per_s` (at the ends of the interquartile range about the
+    median), `used_bytes` (measured peak, else predicted), `used` (which of the two), `tokens_per_s_per_gib`,
+    `flop_per_s` (matrix products, non-causal), `intensity` (FLOP per ideal byte), `label`.
 
     Args:
         name: What messages call it.
@@ -106,10 +108,10 @@ def read_set(name: str, content: Path | bytes) -> tuple[pl.DataFrame, list[str]]
         if set(_OURS) <= set(frame.columns):
             lacking = [column for column in SCHEMA if column not in frame.columns]
             lines = [f"{name}: written by another version, without {', '.join(lacking)}"] if lacking else []
-            return _with_rates(_complete(frame), name), lines
+            return _with_rates(at_usual_speed(_complete(frame)), name), lines
         if set(_FOREIGN) <= set(frame.columns):
             rows, lines = _foreign_rows(frame, name)
-            return _with_rates(pl.DataFrame(rows, schema=SCHEMA), name), lines
+            return _with_rates(at_usual_speed(pl.DataFrame(rows, schema=SCHEMA)), name), lines
     except pl.exceptions.PolarsError as error:
         raise ValueError(f"{name}: columns of other types than they should be ({str(error).splitlines()[0]})") from None
     wanted = min((_OURS, _FOREIGN), key=lambda names: len(set(names) - set(frame.columns)))

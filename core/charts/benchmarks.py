@@ -54,6 +54,8 @@ def pareto_chart(rows: Rows, frontier: Rows, gain: str = "tokens_per_s", picked:
         gain: One of `GAINS`.
         picked: Rows to ring.
 
+    A rectangle can be drawn over the points: the selection `brush`.
+
     Raises:
         ValueError: For another gain.
     """
@@ -68,7 +70,10 @@ def pareto_chart(rows: Rows, frontier: Rows, gain: str = "tokens_per_s", picked:
         alt.Tooltip(f"{gain}:Q", title=GAINS[gain], format=".4~s"),
     )
     layers = [
-        data(rows).mark_point(filled=True, size=40, opacity=0.45).encode(x, y, colour, tooltip=tooltip),
+        data(rows)
+        .mark_point(filled=True, size=40, opacity=0.45)
+        .encode(x, y, colour, tooltip=tooltip)
+        .add_params(alt.selection_interval(name="brush")),
         # The best for up to so much memory stays the best until the next point.
         data(frontier).mark_line(interpolate="step-after", strokeWidth=1.5).encode(x, y, colour),
         data(frontier)

@@ -101,6 +101,9 @@ def _fit_lines(calibration: Calibration) -> Iterator[str]:
         yield f"{setting}: {fit.num_rows} rows"
         yield from _term_lines(calibration, fit)
         yield from _error_lines(fit.errors)
+        if fit.noise_floor is not None:
+            floor = f"{fit.noise_floor:.2%}"
+            yield f"  repeats of these rows differ so much that a perfect prediction has a mean of {floor}"
 
 
 def _term_lines(calibration: Calibration, fit: Fit) -> Iterator[str]:

@@ -1,7 +1,6 @@
 """A benchmark grid from a preset's name or a YAML file: reading is PyYAML's work, typing the values pydantic's."""
 
 import dataclasses
-import difflib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import pydantic
 import yaml
 
+from core.config.checks import did_you_mean
 from core.config.grid import GridConfig, GridPart
 from core.experiments.grid_presets import grid_preset
 from core.files import binary_blocks
@@ -64,6 +64,6 @@ def _check_names(values: Iterable[str], names: Iterable[str], origin: str) -> No
     names = sorted(names)
     for name in values:
         if name not in names:
-            near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise ValueError(f"{origin}there is no field {name!r} (fields: {', '.join(names)}){hint}")
+            raise ValueError(
+                f"{origin}there is no field {name!r} (fields: {', '.join(names)}){did_you_mean(name, names)}"
+            )

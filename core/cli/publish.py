@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import importlib.metadata
 import os
 import re
@@ -157,14 +156,14 @@ def _notebook(root: Path, name: str) -> Path:
             f"no notebooks beside {root / 'core'}: publish from a checkout of the repository (pip install -e .), "
             "the installed package does not hold them"
         )
+    from core.config.checks import did_you_mean
+
     name = name.removeprefix("notebooks/").removesuffix(".py")
     found = {path.stem: path for path in sorted(folder.glob("*.py"))}
     reasons = {stem: needs(path, root).not_in_browsers() for stem, path in found.items()}
     possible = f"can be published: {', '.join(stem for stem in found if not reasons[stem]) or 'none'}"
     if name not in found:
-        near = difflib.get_close_matches(name, found, n=1, cutoff=0.4)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"notebook is {name!r}: there is none of this name{hint} ({possible})")
+        raise ValueError(f"notebook is {name!r}: there is none of this name{did_you_mean(name, found)} ({possible})")
     if reasons[name]:
         raise ValueError(
             f"notebook {name} cannot run in a browser: it needs {', '.join(reasons[name])} ({possible}; "

@@ -1,11 +1,13 @@
 """What every configuration shares: fields of the right type, errors that name the value, JSON and an id."""
 
 import dataclasses
+import difflib
 import hashlib
 import json
 import sys
 import types
 import typing
+from collections.abc import Iterable
 from typing import Any, Literal
 
 LARGEST_SIZE = 2**63 - 1
@@ -15,6 +17,18 @@ def require(condition: bool, message: str) -> None:
     """Raise ValueError with this message unless the condition holds."""
     if not condition:
         raise ValueError(message)
+
+
+def did_you_mean(name: object, among: Iterable[str]) -> str:
+    """The end of a message about a name that does not exist: the nearest that does, or nothing.
+
+    >>> did_you_mean("adamx", ["sgd", "adamw"])
+    '; did you mean adamw?'
+    >>> did_you_mean("x", ["sgd", "adamw"])
+    ''
+    """
+    near = difflib.get_close_matches(str(name).lower(), list(among), n=1, cutoff=0.4)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def check_name(name: str, what: str) -> None:

@@ -1,11 +1,10 @@
 """A benchmark grid: which points are measured, as axes whose values are combined and constraints on them."""
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
-from core.config.checks import check_name, normalise, require, require_at_least
+from core.config.checks import check_name, did_you_mean, normalise, require, require_at_least
 from core.config.run import RunConfig
 
 SIZES = ("batch_size", "context_length", "d_model", "num_heads", "d_head", "num_layers", "d_ff", "vocab_size")
@@ -162,7 +161,5 @@ def _checked(subject: Subject, axis: str, value: Any) -> Any:
 def _known(what: str, name: Any, among: Iterable[str]) -> str:
     """The name, refused with the nearest one unless it is among these."""
     names = list(among)
-    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.4)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    require(name in names, f"{what} is {name!r}: there is {', '.join(names)}{hint}")
+    require(name in names, f"{what} is {name!r}: there is {', '.join(names)}{did_you_mean(name, names)}")
     return name

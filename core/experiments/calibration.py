@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from core.accounting.features import FEATURES, MEMORY_TERMS
+from core.benchmarks.usual_speed import noise_floor
 from core.experiments.calibration_errors import (
     LEAST_ROWS,
     NUM_FOLDS,
@@ -25,7 +26,7 @@ from core.experiments.calibration_shape import AXES, NUM_HYPERPARAMETERS
 from core.files import read_json, write_json
 from core.provenance import utc_now
 
-VERSION = 1
+VERSION = 2
 TAIL = 0.1
 """Beyond each end of an interval: it holds 80 %."""
 LEAST_FLAGGED = 10
@@ -44,6 +45,9 @@ class Fit:
     """The same over flagged rows."""
     errors: tuple[Errors, ...]
     """In cross-validation."""
+    noise_floor: float | None
+    """The mean |error| that a perfect prediction would show, by how much repeats of rows differ; None without repeats.
+    """
     shares: dict[str, float]
     """Of each feature, the median over rows of its part in the sum of features."""
 
@@ -134,6 +138,7 @@ def _fit(group: Sequence[Workload], memory_bytes: int) -> Fit:
         interval=interval_ends(held, seconds, ~held.flagged),
         interval_flagged=interval_ends(held, seconds, held.flagged),
         errors=tuple(errors),
+        noise_floor=noise_floor([workload.repeat_error for workload in group]),
         shares=dict(zip(FEATURES, shares.tolist(), strict=True)),
     )
 

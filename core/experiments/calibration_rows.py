@@ -12,6 +12,7 @@ import polars as pl
 from core.accounting import Account, account
 from core.accounting.phases import PHASES
 from core.accounting.policies import choose
+from core.benchmarks.usual_speed import at_usual_speed, repeat_error
 from core.config import ModelConfig, from_dict
 
 SIZES = ("batch_size", "context_length", "d_model", "num_heads", "num_layers", "d_ff")
@@ -38,7 +39,9 @@ class Workload:
     phase: str
     compiled: bool
     seconds: float | None
-    """Measured, where it was."""
+    """Measured, where it was, at the machine's usual speed."""
+    repeat_error: float | None
+    """The standard error of its logarithm, from repeats; None where it was not repeated."""
 
     @property
     def setting(self) -> str:
@@ -75,7 +78,7 @@ def read_workloads(path: str | os.PathLike[str], *, measured: bool) -> RowFile:
     if measured:
         _check_time(path, frame)
     workloads = []
-    for number, row in enumerate(frame.iter_rows(named=True)):
+    for number, row in enumerate(at_usual_speed(frame).iter_rows(named=True)):
         if row.get("subject", "model") != "model" or (measured and row.get("status", "ok") != "ok"):
             continue
         try:
@@ -140,7 +143,8 @@ def _workload(number: int, row: dict[str, Any], names: dict[str, str], measured:
     seconds = row.get(TIME)
     if measured and not (seconds is not None and math.isfinite(seconds) and seconds > 0):
         raise ValueError(f"{TIME} is {'empty' if seconds is None else seconds}: it must be positive seconds")
-    return Workload(number, costs, phase, compiled, float(seconds) if isinstance(seconds, int | float) else None)
+    seconds = float(seconds) if isinstance(seconds, int | float) else None
+    return Workload(number, costs, phase, compiled, seconds, repeat_error(row))
 
 
 def _model(row: dict[str, Any], sizes: dict[str, int], vocab_size: int, attention: str) -> ModelConfig:

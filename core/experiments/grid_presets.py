@@ -1,9 +1,9 @@
 """Grids to measure a device with."""
 
-import difflib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from core.config.checks import did_you_mean
 from core.config.grid import GridConfig, GridPart
 
 ALONG_AN_AXIS: dict[str, tuple[int, ...]] = {
@@ -81,6 +81,17 @@ def _cpu_operations() -> list[GridPart]:
             subject="attention",
             axes={**heads, "d_head": (16, 32, 64, 128), "context_length": (128, 256, 512, 1024), "attention": BOTH},
             constraints=("d_head = 32 or context_length in (256, 1024)",),
+        ),
+        GridPart(
+            subject="attention",
+            axes={
+                **{"batch_size": 1, "num_heads": 1, "d_head": (16, 32, 64, 128)},
+                **{"context_length": (4096, 16_384), "attention": BOTH},
+            },
+            constraints=("context_length = 4096 or attention = 'sdpa'",),
+        ),
+        GridPart(
+            subject="attention", axes={**heads, "d_head": 64, "context_length": (256, 1024, 4096), "attention": "flash"}
         ),
         GridPart(subject="softmax", axes={**heads, "context_length": (128, 256, 512, 1024)}),
         GridPart(subject="rms_norm", axes={**short, "d_model": (64, 128, 256, 512)}),
@@ -192,7 +203,6 @@ def grid_preset(name: str) -> GridConfig:
         ValueError: If there is none; the message names the nearest.
     """
     if name not in GRIDS:
-        near = difflib.get_close_matches(name.lower(), GRIDS, n=1, cutoff=0.4)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = did_you_mean(name, GRIDS)
         raise ValueError(f"{name!r} is neither a grid nor a file{hint} (grids: {', '.join(GRIDS)})")
     return GRIDS[name]()

@@ -1,9 +1,9 @@
 """Named models and runs: functions that return complete configurations."""
 
-import difflib
 from collections.abc import Callable
 
 from core.config import ModelConfig, RunConfig
+from core.config.checks import did_you_mean
 from core.presets.published import PUBLISHED
 from core.presets.runs import RUNS, standard_run
 
@@ -26,7 +26,6 @@ def preset(name: str) -> RunConfig:
         ValueError: If there is none; the message names the nearest.
     """
     if name not in PRESETS:
-        near = difflib.get_close_matches(name.lower(), PRESETS, n=1, cutoff=0.4)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = did_you_mean(name, PRESETS)
         raise ValueError(f"{name!r} is neither a preset nor a file{hint} (presets: {', '.join(PRESETS)})")
     return PRESETS[name]()

@@ -91,7 +91,7 @@ def test_refusals(bench, rows, tmp_path):
     assert not (tmp_path / "fit.json").exists()
     (tmp_path / "fit.json").write_text('{"version": 1}')
     line = refused(bench("predict", "rows.parquet", "--fit", "fit.json", "--out", "out.parquet"))
-    assert "fit.json: no calibration of version 1" in line
+    assert "fit.json: no calibration of version 2" in line
     assert not (tmp_path / "out.parquet").exists()
 
 

@@ -57,9 +57,9 @@ def seconds_of(workloads, phase="step"):
     )
 
 
-def rows_of(workloads, seconds, phase="step", memory_bytes=MEMORY):
+def rows_of(workloads, seconds, phase="step", memory_bytes=MEMORY, repeat_error=None):
     rows = [
-        Workload(row, costs, phase, False, float(time))
+        Workload(row, costs, phase, False, float(time), repeat_error)
         for row, (costs, time) in enumerate(zip(workloads, seconds, strict=True))
     ]
     return RowFile(None, tuple(rows), "a box", memory_bytes)
@@ -73,7 +73,7 @@ def noisy(seconds, deviation=0.02, seed=1):
 def calibration():
     """Of 60 rows with 2 % of noise."""
     workloads = grid(60)
-    return calibrate(rows_of(workloads, noisy(seconds_of(workloads))), git_commit="abc")
+    return calibrate(rows_of(workloads, noisy(seconds_of(workloads)), repeat_error=0.02), git_commit="abc")
 
 
 def test_rows_of_known_prices_are_predicted_to_a_millionth():
@@ -187,6 +187,13 @@ def test_cross_validation_finds_the_noise(calibration):
     assert sum(fit.shares.values()) == pytest.approx(1, abs=0.1)
 
 
+def test_the_noise_floor_is_that_of_the_repeats(calibration):
+    assert calibration.fits["step, float32"].noise_floor == pytest.approx(0.02 * np.sqrt(2 / np.pi))
+    workloads = grid(8)
+    alone = calibrate(rows_of(workloads, seconds_of(workloads)))
+    assert alone.fits["step, float32"].noise_floor is None
+
+
 def test_saved_and_loaded_it_predicts_the_same(calibration, tmp_path):
     path = tmp_path / "fit.json"
     save(calibration, path)
@@ -238,7 +245,7 @@ def test_the_memory_must_be_known():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 0}, "no calibration of version 1"),
+        ({"version": 0}, "no calibration of version 2"),
         ({"fits": None}, "not a whole calibration .fits: Input should be a valid dictionary"),
         ({"units": {"calls": 3}}, "not a whole calibration .units.calls"),
     ],
