@@ -53,7 +53,7 @@ def measure_here(axes: Mapping[str, Any], results_dir: str | Path, folder: str |
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     grid = folder / "grid.yaml"  # JSON is YAML
-    grid.write_text(json.dumps({"name": "here", "axes": dict(axes)}))
+    grid.write_text(json.dumps({"name": "here", "visits": 1, "axes": dict(axes)}))
     command = [sys.executable, "-m", "core", "bench", "grid", str(grid), "--results", str(Path(results_dir).resolve())]
     with (folder / "log.txt").open("w") as log:
         return subprocess.Popen(

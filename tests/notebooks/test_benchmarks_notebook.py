@@ -71,6 +71,20 @@ def test_the_rows_are_told(notebook, folder):
     assert f"Of {len(rows) + 1} measured memory peaks" in text
 
 
+def test_a_rectangle_shows_rows_and_a_selected_row_is_measured_anew(notebook, folder):
+    results_dir, _ = folder
+    _, definitions = shown(notebook, results_dir)
+    assert definitions["brushed"] is None
+    assert {param["name"] for param in definitions["pareto_chart"].to_dict()["params"]} == {"brush"}
+    numbered = definitions["numbered"]
+    picked = numbered.filter(pl.col("no").is_in([4, 9]))
+    table = type("Table", (), {"value": picked, "text": "", "_mime_": lambda self: ("text/html", "")})()
+    _, definitions = shown(notebook, results_dir, row_table=table, columns=definitions["columns"], numbered=numbered)
+    assert {name: definitions["at_hand"].value[name] for name in ("batch_size", "d_model", "d_ff", "attention")} == {
+        name: picked[name][0] for name in ("batch_size", "d_model", "d_ff", "attention")
+    }
+
+
 def speed(row):
     return row.batch_size * row.context_length / row.median_s
 
