@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 from benchmark_rows import BASE
 
-from core.benchmarks import load_benchmarks
+from core.benchmarks import load_benchmarks, read_set
 from core.benchmarks.usual_speed import at_usual_speed, noise_floor, repeat_error
 from core.results import to_frame, write_rows
 
@@ -47,9 +47,15 @@ def test_rows_without_a_reference_stay_as_they_are():
 
 def test_result_sets_have_usual_times_and_rates(tmp_path):
     write_rows(tmp_path, "benchmarks", "mine", [row("a", 10.0, 2.0), row("b", 10.0, 3.0), row("c", 1.0, 2.0)])
+    write_rows(tmp_path, "benchmarks", "other", [row("d", 10.0, 5.0)])  # the same machine, as fast as it usually is
     loaded, _ = load_benchmarks(tmp_path)
-    assert loaded["tokens_per_s"].to_list() == pytest.approx([26 / 20, 26 / 20, 26 / 2])
-    assert loaded["clock_s"].to_list() == pytest.approx([20.0, 30.0, 2.0])
+    assert loaded["source"].to_list() == ["mine.parquet"] * 3 + ["other.parquet"]
+    usual_s = 2.5  # median of 2, 3, 2 and 5
+    assert loaded["median_s"].to_list() == pytest.approx([10 * usual_s, 10 * usual_s, usual_s, 10 * usual_s])
+    assert loaded["tokens_per_s"].to_list() == pytest.approx([26 / 25, 26 / 25, 26 / 2.5, 26 / 25])
+    assert loaded["clock_s"].to_list() == pytest.approx([20.0, 30.0, 2.0, 50.0])
+    alone, _ = read_set("other", tmp_path / "benchmarks" / "other.parquet")
+    assert alone["median_s"].to_list() == [50.0]
 
 
 def test_what_repeats_say_of_each_other():

@@ -50,20 +50,20 @@ def load_benchmarks(
         others: Further files by name: where they are, or what they hold.
 
     Returns:
-        The rows with the columns of `BenchmarkRow` and those that `read_set` adds, and a line about each file that
-        could not be read or read only in part.
+        The rows with the columns of `BenchmarkRow` and those that `read_set` adds (the usual speed of a machine is that
+        of all its rows together), and a line about each file that could not be read or read only in part.
     """
     sets = {path.name: path for path in sorted((Path(results_dir) / "benchmarks").glob("*.parquet"))}
-    frames, problems = [_with_rates(at_usual_speed(pl.DataFrame(schema=SCHEMA)), "")], []
+    frames, problems = [pl.DataFrame(schema=SCHEMA).with_columns(source=pl.lit(""))], []
     for name, content in {**sets, **(others or {})}.items():
         try:
-            frame, lines = read_set(name, content)
+            frame, lines = _read_set(name, content)
         except ValueError as error:
             problems.append(str(error))
         else:
-            frames.append(frame)
+            frames.append(frame.with_columns(source=pl.lit(name)))
             problems += lines
-    return pl.concat(frames), problems
+    return _with_rates(pl.concat(frames)), problems
 
 
 def sets_at(path: str) -> dict[str, Path]:
@@ -100,6 +100,12 @@ def read_set(name: str, content: Path | bytes) -> tuple[pl.DataFrame, list[str]]
     Raises:
         ValueError: If it is no parquet file, lacks columns, or has them in other types.
     """
+    frame, lines = _read_set(name, content)
+    return _with_rates(frame.with_columns(source=pl.lit(name))), lines
+
+
+def _read_set(name: str, content: Path | bytes) -> tuple[pl.DataFrame, list[str]]:
+    """Its rows by `SCHEMA` alone."""
     try:
         frame = pl.read_parquet(io.BytesIO(content) if isinstance(content, bytes) else content)
     except (pl.exceptions.PolarsError, OSError) as error:
@@ -108,10 +114,10 @@ def read_set(name: str, content: Path | bytes) -> tuple[pl.DataFrame, list[str]]
         if set(_OURS) <= set(frame.columns):
             lacking = [column for column in SCHEMA if column not in frame.columns]
             lines = [f"{name}: written by another version, without {', '.join(lacking)}"] if lacking else []
-            return _with_rates(at_usual_speed(_complete(frame)), name), lines
+            return _complete(frame), lines
         if set(_FOREIGN) <= set(frame.columns):
             rows, lines = _foreign_rows(frame, name)
-            return _with_rates(at_usual_speed(pl.DataFrame(rows, schema=SCHEMA)), name), lines
+            return pl.DataFrame(rows, schema=SCHEMA), lines
     except pl.exceptions.PolarsError as error:
         raise ValueError(f"{name}: columns of other types than they should be ({str(error).splitlines()[0]})") from None
     wanted = min((_OURS, _FOREIGN), key=lambda names: len(set(names) - set(frame.columns)))
@@ -173,7 +179,8 @@ def _foreign_row(given: dict[str, Any], number: int, name: str) -> dict[str, Any
     }
 
 
-def _with_rates(frame: pl.DataFrame, source: str) -> pl.DataFrame:
+def _with_rates(frame: pl.DataFrame) -> pl.DataFrame:
+    frame = at_usual_speed(frame)
     seconds, half = pl.col("median_s"), pl.col("iqr_s") / 2
     ending = pl.when(pl.col("num_threads") == 1).then(pl.lit("")).otherwise(pl.lit("s"))
     threads = pl.format("{}, {} thread{}", "device_name", "num_threads", ending)
@@ -184,7 +191,6 @@ def _with_rates(frame: pl.DataFrame, source: str) -> pl.DataFrame:
     subject = pl.when(pl.col("subject") != "model").then("subject")
     compiled = pl.when("compiled").then(pl.lit("compiled"))
     with_tokens = frame.with_columns(
-        source=pl.lit(source),
         machine=pl.when(is_cpu).then(threads).otherwise("device_name"),
         tokens=pl.col("batch_size") * pl.col("context_length"),
         used_bytes=pl.coalesce("peak_bytes", "predicted_peak_bytes"),
