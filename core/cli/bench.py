@@ -10,7 +10,7 @@ from core.cli.bench_fit import fit, predict
 from core.cli.bench_grid import grid
 from core.cli.bench_tokenizer import tokenizer
 from core.cli.bench_train import train
-from core.cli.options import DEFAULT_RESULTS, Commit, ResultsDir
+from core.cli.options import DEFAULT_RESULTS, Commit, Fresh, ResultsDir
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -35,7 +35,7 @@ def memory(
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
     quick: Annotated[bool, typer.Option("--quick", help="One configuration of each kind alone.")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Measure anew what is measured already.")] = False,
+    fresh: Fresh = False,
     results: ResultsDir = DEFAULT_RESULTS,
     commit: Commit = None,
 ) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from core.cli.options import DEFAULT_RESULTS, Commit, Device, ResultsDir
+from core.cli.options import DEFAULT_RESULTS, Commit, Device, Fresh, ResultsDir
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ def grid(
         str | None,
         typer.Option(help="Name of the rows' file; from the device and the grid if not given.", show_default=False),
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Measure anew what is measured already.")] = False,
+    fresh: Fresh = False,
     retry: Annotated[bool, typer.Option("--retry", help="Try again what failed.")] = False,
     list_: Annotated[bool, typer.Option("--list", help="Show the points with their predictions, and stop.")] = False,
     results: ResultsDir = DEFAULT_RESULTS,

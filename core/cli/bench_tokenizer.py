@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from core.cli.options import DEFAULT_RESULTS, Commit, ResultsDir
+from core.cli.options import DEFAULT_RESULTS, Commit, Fresh, ResultsDir
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -67,7 +67,7 @@ def tokenizer(
     quick: Annotated[
         bool, typer.Option("--quick", help="Other defaults: 2 MB, one vocabulary of 1000, 1 repeat.")
     ] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Measure anew what is measured already.")] = False,
+    fresh: Fresh = False,
     results: ResultsDir = DEFAULT_RESULTS,
     commit: Commit = None,
 ) -> None:

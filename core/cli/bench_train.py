@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from core.cli.options import DEFAULT_RESULTS, Commit, Device, ResultsDir
+from core.cli.options import DEFAULT_RESULTS, Commit, Device, Fresh, ResultsDir
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -77,7 +77,7 @@ def train(
     quick: Annotated[
         bool, typer.Option("--quick", help="Other defaults: quickstart, 3 rounds after 1 to warm up.")
     ] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Measure anew what is measured already.")] = False,
+    fresh: Fresh = False,
     results: ResultsDir = DEFAULT_RESULTS,
     commit: Commit = None,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from core.accounting.hardware import DEVICES
-from core.cli.options import DEFAULT_RESULTS, Commit, ResultsDir
+from core.cli.options import DEFAULT_RESULTS, Commit, Fresh, ResultsDir
 from core.cli.options import Device as DeviceName
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def measure(
         typer.Option(help="Name of the device's rows; from its product name if not given.", show_default=False),
     ] = None,
     results: ResultsDir = DEFAULT_RESULTS,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Measure anew what is measured already.")] = False,
+    fresh: Fresh = False,
     commit: Commit = None,
 ) -> None:
     """Measure matrix products, copies and the launch of an operation; half a minute on an idle machine."""

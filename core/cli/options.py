@@ -13,6 +13,7 @@ Device = Annotated[
 Commit = Annotated[
     str | None, typer.Option(help="Commit to record in the results; asked from git if not given.", show_default=False)
 ]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Measure anew what is measured already.")]
 
 DEFAULT_DATA = Path("data")
 DEFAULT_RESULTS = Path("results")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from core.cli.options import DEFAULT_RESULTS, Commit, ResultsDir
+from core.cli.options import DEFAULT_RESULTS, Commit, Fresh, ResultsDir
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -44,7 +44,7 @@ def study(
     out: Annotated[
         str | None, typer.Option(help="Name of the rows' files; from the corpora's if not given.", show_default=False)
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Measure anew what is measured already.")] = False,
+    fresh: Fresh = False,
     results: ResultsDir = DEFAULT_RESULTS,
     commit: Commit = None,
 ) -> None:
