@@ -57,7 +57,7 @@ def measure(
         )
         write_rows(results, "devices", device_id, rows)
         say(f"{path}: {device_of_rows(rows).name}, torch {rows[0].torch_version}")
-    say(f"{'':<10}{'dtype':<10}{'size':>11}{'median':>12}{'IQR':>7}{'blocks':>8}  value")
+    say(f"{'':<10}{'dtype':<10}{'size':>11}{'median':>12}{'IQR':>7}{'blocks':>8}  value (at best)")
     for row in rows:
         say(_row_line(row))
 
@@ -81,13 +81,16 @@ def list_devices(results: ResultsDir = DEFAULT_RESULTS) -> None:
 
 
 def _row_line(row: DeviceRow) -> str:
+    from core.experiments.device_measure import best_value
+
     scale, unit = {"FLOP/s": (1e9, "GFLOP/s"), "B/s": (1e9, "GB/s"), "s": (1e-6, "µs"), "B": (1e9, "GB")}[row.unit]
     size = "" if row.size is None else f"{row.size:,}"
     median = "" if row.median_s is None else f"{row.median_s * 1e3:,.4f} ms"
     spread = "" if row.iqr_s is None or not row.median_s else f"{row.iqr_s / row.median_s:.1%}"
     blocks = "" if row.blocks is None else f"{row.blocks}"
     line = f"{row.quantity:<10}{row.dtype or '':<10}{size:>11}{median:>12}{spread:>7}{blocks:>8}"
-    return f"{line}  {row.value / scale:,.2f} {unit}"
+    best = "" if row.best_s is None else f" ({best_value(row) / scale:,.2f})"
+    return f"{line}  {row.value / scale:,.2f} {unit}{best}"
 
 
 def _device_lines(device_id: str, device: Device) -> Iterator[str]:

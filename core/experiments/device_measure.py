@@ -260,8 +260,8 @@ def device_of_rows(rows: Iterable[DeviceRow]) -> Device:
     products: dict[str, float] = {}
     for row in rows:
         if row.quantity == "gemm" and row.dtype:
-            products[row.dtype] = max(_best(row), products.get(row.dtype, 0.0))
-    others = {row.quantity: _best(row) for row in rows if row.quantity != "gemm"}
+            products[row.dtype] = max(best_value(row), products.get(row.dtype, 0.0))
+    others = {row.quantity: best_value(row) for row in rows if row.quantity != "gemm"}
     missing = [name for name in ("copy", "launch", "memory") if name not in others] + ([] if products else ["gemm"])
     if missing:
         raise ValueError(f"device {ids.pop()} has no row of {', '.join(missing)}: measure it anew")
@@ -277,7 +277,7 @@ def device_of_rows(rows: Iterable[DeviceRow]) -> Device:
     )
 
 
-def _best(row: DeviceRow) -> float:
+def best_value(row: DeviceRow) -> float:
     """The value that follows from the fastest block."""
     if row.best_s is None or row.median_s is None:
         return row.value

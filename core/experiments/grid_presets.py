@@ -24,7 +24,7 @@ def _lines(base: Mapping[str, int], axes: Mapping[str, tuple[int, ...]], **other
 
 
 def smoke() -> GridConfig:
-    """A point or two of everything, in seconds: whether measuring works here."""
+    """A point or two of everything, in half a minute: whether measuring works here."""
     tiny = {"batch_size": 2, "context_length": 32, "d_model": 32, "num_layers": 1, "d_ff": 64, "vocab_size": 64}
     few = {"batch_size": 2, "context_length": 32}
     heads = {"num_heads": 2, "d_head": 16}
