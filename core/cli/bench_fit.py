@@ -35,7 +35,10 @@ def fit(
     memory_gib: Annotated[
         float | None,
         typer.Option(
-            min=0.001, help="Memory of the device in GiB, where the rows do not say. [default: 24]", show_default=False
+            min=0.001,
+            max=1e6,
+            help="Memory of the device in GiB, where the rows do not say. [default: 24]",
+            show_default=False,
         ),
     ] = None,
     commit: Commit = None,
@@ -44,8 +47,10 @@ def fit(
     from core.cli.console import say
     from core.experiments.calibration import by_setting, calibrate, save
     from core.experiments.calibration_rows import read_workloads
+    from core.outputs import check_output
     from core.provenance import git_commit
 
+    check_output(out, [rows])
     file = read_workloads(rows, measured=True)
     memory_bytes = None if memory_gib is None else round(memory_gib * 2**30)
     if memory_bytes is None and file.memory_bytes is None:
@@ -78,7 +83,9 @@ def predict(
     from core.experiments import calibration
     from core.experiments.calibration_rows import read_workloads
     from core.files import atomic_path
+    from core.outputs import check_output
 
+    check_output(out, [fit])
     known = calibration.load(fit)
     file = read_workloads(configs, measured=False)
     predictions = calibration.predict(known, file.workloads)
@@ -92,8 +99,11 @@ def predict(
         file.frame.with_columns(added).write_parquet(temporary)
     flagged = sum(found.memory_pressure for found in predictions)
     say(f"{out}: {len(predictions)} rows predicted, {flagged} of them under memory pressure")
-    for line in _error_lines(_errors(file.workloads, predictions)):
+    errors = list(_errors(file.workloads, predictions))
+    for line in _error_lines(errors):
         say(line)
+    if errors:
+        say("  rows that the fit was made of are no test of it: `workbook bench fit` shows its errors on rows left out")
 
 
 def _fit_lines(calibration: Calibration) -> Iterator[str]:

@@ -61,6 +61,8 @@ def grid(
         return
     path = table_path(results, "benchmarks", name)
     found = [] if fresh else [BenchmarkRow(**row) for row in read_rows(results, "benchmarks", name)]
+    if any(row.point_id is None for row in found):
+        raise ValueError(f"{path}: not the rows of a grid; give another name (--out) or --fresh, which replaces them")
     visits = Visits.of(config, retry)
     rows, due = found, due_points(found, expansion.points, visits)
     if len(due) < len(expansion.points):
@@ -82,7 +84,8 @@ def grid(
             )
         left = len(due_points(rows, expansion.points, Visits.of(config)))
         if left:
-            say(f"stopped with {left} of {len(due)} points left; what is measured is saved, run it again to go on")
+            words = f"stopped with {left} of {len(due)} points to measure, or to visit once more"
+            say(f"{words}; what is measured is saved, run it again to go on")
     if rows:
         say(f"{path}: {rows[-1].device_name}, {rows[-1].num_threads} threads, torch {rows[-1].torch_version}")
         asked = {point.point_id for point in expansion.points}
@@ -113,7 +116,7 @@ def _list(points: Sequence[GridPoint], machine: Machine, visits: int) -> Iterato
         least = predicted.seconds and predicted.seconds.get("step", sum(predicted.seconds.values()))
         seconds = "" if not least else duration(least)
         yield f"{_words(point):<100}{count(flop, 'FLOP'):>12}{seconds:>11}{bytes_text(predicted.peak_bytes):>11}"
-    yield f"{len(points)} points, {duration(total_s)} at the predicted times at least"
+    yield f"{len(points)} points, about {duration(total_s)}, and what spreads too much up to three times more"
 
 
 def _words(point: GridPoint | BenchmarkRow) -> str:
@@ -133,7 +136,8 @@ def _summary(rows: Sequence[BenchmarkRow]) -> Iterator[str]:
 
     found = summary(rows)
     yield "points: " + ", ".join(f"{count} {status}" for status, count in found.points.items())
-    for row in {row.point_id: row for row in rows if row.status in ("error", "out_of_memory")}.values():
+    unmeasured = {row.point_id: row for row in rows if row.status != "ok"}
+    for row in [*unmeasured.values()][:SHOWN]:
         yield f"  {row.status}: {_words(row)}: {row.message}"
     timed = sum(row.median_s is not None for row in rows)
     steps = sum(row.adds_up is not None for row in rows)

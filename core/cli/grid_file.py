@@ -33,22 +33,25 @@ def load_grid(source: str) -> GridConfig:
     if not isinstance(values, dict):
         raise ValueError(f"{origin}fields and their values were expected, not {type(values).__name__}")
     own, of_parts = (_names(kind) for kind in (GridConfig, GridPart))
-    if "parts" not in values:
+    alone = "parts" not in values
+    if alone:
         _check_names(values, {*own, *of_parts} - {"parts"}, origin)
         part = {key: values[key] for key in of_parts if key in values}
         values = {key: value for key, value in values.items() if key in own} | {"parts": [part]}
     _check_names(values, own, origin)
     for part in values["parts"] if isinstance(values["parts"], list) else ():
         _check_names(part if isinstance(part, dict) else {}, of_parts, origin)
-    return _build({"name": Path(source).name.split(".")[0]} | values, origin)
+    return _build({"name": Path(source).name.split(".")[0]} | values, origin, alone)
 
 
-def _build(values: dict[str, Any], origin: str) -> GridConfig:
+def _build(values: dict[str, Any], origin: str, alone: bool) -> GridConfig:
+    """The grid; `alone`: its one part stood at the file's top, where messages look for it."""
     try:
         return pydantic.TypeAdapter(GridConfig).validate_python(values)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(str(part + 1) if isinstance(part, int) else part for part in first["loc"])
+        place = first["loc"][2:] if alone and first["loc"][:1] == ("parts",) else first["loc"]
+        name = ".".join(str(part + 1) if isinstance(part, int) else part for part in place)
         if first["type"] == "value_error":  # our own check: its message says it all
             raise ValueError(f"{origin}{name + ': ' if name else ''}{first['ctx']['error']}") from None
         given = "" if first["type"] == "missing" else f" is {first['input']!r}"

@@ -197,6 +197,8 @@ def load(path: str | os.PathLike[str]) -> Calibration:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise ValueError(f"{path}: not a whole calibration ({where}: {first['msg']})") from None
+    if not calibration.fits:
+        raise ValueError(f"{path}: a calibration without fits")
     if not all(_is_of_this_version(fit.model) for fit in calibration.fits.values()):
         raise ValueError(f"{path}: its features are not those of this version: fit it again")
     return calibration

@@ -13,7 +13,6 @@ from core.experiments.device_measure import (
 )
 from core.experiments.grid_model import run_config
 from core.experiments.grid_points import GridPoint, Prediction, predict
-from core.experiments.grid_rounds import MIN_ROUND_S
 from core.training.device import device_name
 from core.training.numerics import check_numerics
 
@@ -21,6 +20,10 @@ NOMINAL_FLOP_PER_S = 1e11
 """Of a device that has not been measured, for shares of the time left alone."""
 CALLS_PER_ROUND = 2
 """Of a phase that takes long: one sizes the block, one is the block."""
+TIMES_THE_BOUND = 2.5
+"""A phase takes about so much longer than its bound: the median of large steps on two cores."""
+SHORTEST_ROUND_S = 0.13
+"""Of a phase in one round, about: the Timer wants a block so long that its own overhead does not count."""
 REFERENCE_S = 0.03
 """Of the reference product, beside each phase of each round; about."""
 
@@ -55,7 +58,7 @@ class Machine:
 def effort_s(prediction: Prediction, num_rounds: int) -> float:
     """About how long one visit to a point takes: each phase a certain time at least, or a certain number of calls."""
     return num_rounds * sum(
-        max(MIN_ROUND_S, CALLS_PER_ROUND * seconds) + REFERENCE_S
+        max(SHORTEST_ROUND_S, CALLS_PER_ROUND * TIMES_THE_BOUND * seconds) + REFERENCE_S
         for seconds in (prediction.seconds or {p: f / NOMINAL_FLOP_PER_S for p, f in prediction.flop.items()}).values()
     )
 

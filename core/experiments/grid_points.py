@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +16,13 @@ from core.accounting.micro import MicroCost, micro_bound_s, micro_cost, micro_li
 from core.accounting.phases import phase_bound_s, phase_cost
 from core.accounting.policies import choose
 from core.config import ModelConfig, config_id
-from core.config.checks import require
+from core.config.checks import did_you_mean, require
 from core.config.grid import SIZES, SUBJECTS, GridConfig, GridPart
 
 MAX_COMBINATIONS = 5_000_000
 """Of one part's axes; more is a slip of the pen."""
+LONGEST_REASON = 100
+"""Letters of what the parser says of a constraint."""
 _CHUNK = 256
 
 
@@ -163,6 +165,8 @@ def _part_points(part: GridPart, chooser: random.Random, where: str) -> tuple[li
     removed = {f"no model ({reason})": refused} if refused else {}
     expressions = {text: _parsed(text) for text in part.constraints}
     late = _derived_names(part.subject)
+    for text, expression in expressions.items():
+        _check_columns(text, expression, late.union(frame.columns))
     needs = {text: bool({*expression.meta.root_names()} & late) for text, expression in expressions.items()}
     for text in (text for text in expressions if not needs[text]):
         before = frame.height
@@ -251,9 +255,24 @@ def _derived(points: list[GridPoint]) -> dict[str, pl.Series]:
 
 def _parsed(text: str) -> pl.Expr:
     try:
-        return pl.sql_expr(text)
+        expression = pl.sql_expr(text)
     except pl.exceptions.PolarsError as error:
-        raise ValueError(f"constraint {text!r} is no SQL expression ({_first_line(error)})") from None
+        said = _first_line(error)
+        said = said if len(said) <= LONGEST_REASON else f"{said[:LONGEST_REASON]} ..."
+        raise ValueError(f"constraint {text!r} is no SQL expression ({said})") from None
+    # `d_ff < 600 foo` would name its result foo, and `peak_bytes < 2 GiB` compare with 2.
+    bare = expression.meta.undo_aliases()
+    require(bare.meta.eq(expression), f"constraint {text!r}: more follows after the condition, which would be ignored")
+    return expression
+
+
+def _check_columns(text: str, expression: pl.Expr, known: Iterable[str]) -> None:
+    """Raise ValueError if a constraint names what a point does not have."""
+    known = sorted(known)
+    hint = " (words stand in single quotes)" if '"' in text else ""
+    for name in expression.meta.root_names():
+        said = f"constraint {text!r}: there is no {name!r} (there is {', '.join(known)})"
+        require(name in known, f"{said}{did_you_mean(name, known)}{hint}")
 
 
 def _holds(frame: pl.DataFrame, text: str, expression: pl.Expr) -> pl.Series:

@@ -89,6 +89,13 @@ def test_refusals(bench, rows, tmp_path):
     line = refused(bench("fit", "few.parquet", "--out", "fit.json", "--memory-gib", 16))
     assert "5 rows of a setting at most (step, float32): a fit needs 8 or more" in line
     assert not (tmp_path / "fit.json").exists()
+    line = refused(bench("fit", "few.parquet", "--out", "fit.json", "--memory-gib", "inf"))
+    assert "'--memory-gib': Input should be less than or equal to 1000000" in line
+    (tmp_path / "folder").mkdir()
+    assert "folder: a folder; name the file" in refused(bench("fit", "rows.parquet", "--out", "folder"))
+    assert "rows.parquet: to be read and to be written" in refused(
+        bench("fit", "rows.parquet", "--out", "rows.parquet")
+    )
     (tmp_path / "fit.json").write_text('{"version": 1}')
     line = refused(bench("predict", "rows.parquet", "--fit", "fit.json", "--out", "out.parquet"))
     assert "fit.json: no calibration of version 2" in line

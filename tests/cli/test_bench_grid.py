@@ -117,7 +117,7 @@ def test_listing_measures_nothing(workbook, spec, measured, tmp_path):
     assert (code, err, measured) == (0, "", [])
     assert not (tmp_path / "r").exists()
     assert sum(line.startswith("model batch ") for line in out.splitlines()) == 3
-    assert out.splitlines()[-1] == "3 points, 3.75 s at the predicted times at least"
+    assert out.splitlines()[-1] == "3 points, about 12.0 s, and what spreads too much up to three times more"
 
 
 def test_failures_are_shown_and_tried_again_when_asked_for(workbook, spec, monkeypatch, tmp_path):
@@ -147,7 +147,7 @@ def test_a_request_to_stop_ends_after_the_point_at_hand(workbook, spec, monkeypa
     monkeypatch.setattr(grid_run, "visit_point", stop)
     code, out, err = workbook("bench", "grid", spec, "--device", "cpu", "--results", tmp_path, "--out", "box")
     assert (code, err) == (0, "")
-    assert "stopped with 2 of 3 points left; what is measured is saved, run it again to go on" in out
+    assert "stopped with 2 of 3 points to measure, or to visit once more; what is measured is saved" in out
     assert pl.read_parquet(tmp_path / "benchmarks" / "box.parquet")["point_id"].n_unique() == 1
 
 
@@ -184,11 +184,15 @@ def test_other_refusals_are_one_line(workbook, measured, spec, tmp_path):
     foreign = tmp_path / "foreign" / "benchmarks" / "box.parquet"
     foreign.parent.mkdir(parents=True)
     foreign.write_text("no parquet")
+    theirs = tmp_path / "theirs" / "benchmarks" / "theirs.parquet"
+    theirs.parent.mkdir(parents=True)
+    pl.DataFrame({"a": [1]}).write_parquet(theirs)
     cases = {
         "'smoek' is neither a grid nor a file; did you mean smoke": ["smoek"],
         "gone.yaml": [tmp_path / "gone.yaml"],
         "device is 'tpu': this machine has": [spec, "--device", "tpu"],
         "out is '../x': it must be a plain name": [spec, "--out", "../x"],
+        "theirs.parquet: not the rows of a grid": [spec, "--results", tmp_path / "theirs", "--out", "theirs"],
         "cannot be read": [spec, "--results", tmp_path / "foreign", "--out", "box"],
         "file": [spec, "--results", tmp_path / "file"],
     }
@@ -196,6 +200,7 @@ def test_other_refusals_are_one_line(workbook, measured, spec, tmp_path):
         code, _, err = workbook("bench", "grid", "--device", "cpu", "--results", tmp_path / "r", *words)
         assert (code, err.count("\n"), measured) == (2, 1, []), message
         assert message in err
+    assert pl.read_parquet(theirs).columns == ["a"]
 
 
 @pytest.mark.slow

@@ -92,7 +92,10 @@ def test_words_in_constraints():
     ("constraint", "message"),
     [
         ("d_model <=", "constraint 'd_model <=' is no SQL expression"),
-        ("d_modell > 3", "constraint 'd_modell > 3': .*d_modell.*d_model"),
+        ("d_modell > 3", "constraint 'd_modell > 3': there is no 'd_modell' .*; did you mean d_model?"),
+        ("step_flops < 3", "there is no 'step_flops' .*peak_bytes.*; did you mean step_flop?"),
+        ("d_model < 600 foo", "constraint 'd_model < 600 foo': more follows after the condition"),
+        ("peak_bytes < 2 GiB", "constraint 'peak_bytes < 2 GiB': more follows after the condition"),
         ('attention = "sdpa"', "constraint 'attention = \"sdpa\"': .*single quotes"),
         ("d_model + 3", "constraint 'd_model \\+ 3' is no condition"),
         ("sum(d_model) > 3", "constraint 'sum\\(d_model\\) > 3' is no condition"),

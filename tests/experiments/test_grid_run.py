@@ -261,10 +261,10 @@ def test_progress_is_in_predicted_effort(measured, tmp_path):
 
 
 def test_effort_follows_the_prediction_above_a_least_time():
-    assert effort_s(predict(MODEL), 4) == pytest.approx(4 * 5 * 0.05)  # five phases of no time
+    assert effort_s(predict(MODEL), 4) == pytest.approx(4 * 5 * 0.16)  # five phases of no time
     slow = dataclasses.replace(PEAKS, launch_overhead_s=10.0)
     long = predict(SOFTMAX, slow)
-    assert effort_s(long, 4) == pytest.approx(4 * 2 * (2 * 10.0 + 0.03))
+    assert effort_s(long, 4) == pytest.approx(4 * 2 * (2.5 * 2 * 10.0 + 0.03))
 
 
 def test_what_the_device_has_not_is_refused_at_once():
