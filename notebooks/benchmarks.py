@@ -62,7 +62,8 @@ def inputs_results():
 def finished_state():
     get_finished, set_finished = mo.state(0)  # measurements made from this page
     get_process, set_process = mo.state(None)
-    return get_finished, get_process, set_finished, set_process
+    get_taken, set_taken = mo.state({})  # the selected row whose configuration is to be measured here
+    return get_finished, get_process, get_taken, set_finished, set_process, set_taken
 
 
 @app.cell(hide_code=True)
@@ -142,7 +143,7 @@ def chosen(filters, of_phase, of_what, path):
 @app.cell(hide_code=True)
 def figure_controls(measured):
     _axes = benchmarks.scaling_axes(measured)
-    _titles = {axis: f"{SCALING[axis]} ({number} lines)" for axis, number in _axes.items()}
+    _titles = {axis: f"{SCALING[axis].partition(' (')[0]} ({number} lines)" for axis, number in _axes.items()}
     _longest = max(_axes, key=lambda axis: _axes[axis], default=None)
     pairs = benchmarks.comparable(measured)
     options = mo.ui.dictionary(
@@ -220,6 +221,14 @@ def brushed_rows(columns, numbered, pareto_view):
 @app.cell(hide_code=True)
 def all_rows(row_table):
     row_table
+    return
+
+
+@app.cell(hide_code=True)
+def take_over(picked, set_taken):
+    _models = picked.filter(subject="model")
+    if _models.height:
+        set_taken(_models.row(0, named=True))
     return
 
 
@@ -373,11 +382,10 @@ def comparison(measured, options, pairs):
 
 
 @app.cell(hide_code=True)
-def here_controls(picked):
+def here_controls(get_taken):
     _first = {"batch_size": 4, "context_length": 128, "d_model": 128, "num_heads": 4, "num_layers": 2, "d_ff": 384}
     _first |= {"vocab_size": 512, "attention": "sdpa", "precision": "float32"}
-    _models = picked.filter(subject="model")  # of those selected in the table the first is at hand
-    _at_hand = {**_first, **(_models.row(0, named=True) if _models.height else {})}
+    _at_hand = {**_first, **get_taken()}  # of the rows selected in the table the first
     _numbers = {
         name: mo.ui.number(1, 1_000_000, value=_at_hand[name], label=benchmarks.AXES[name])
         for name in _first

@@ -71,7 +71,7 @@ def pareto_chart(rows: Rows, frontier: Rows, gain: str = "tokens_per_s", picked:
     )
     layers = [
         data(rows)
-        .mark_point(filled=True, size=40, opacity=0.45)
+        .mark_point(filled=True, size=40, opacity=0.65)
         .encode(x, y, colour, tooltip=tooltip)
         .add_params(alt.selection_interval(name="brush")),
         # The best for up to so much memory stays the best until the next point.

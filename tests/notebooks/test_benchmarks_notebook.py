@@ -139,4 +139,5 @@ def test_other_programs_rows_stand_beside_and_problems_are_said(notebook, folder
 def test_without_rows_the_command_is_named(notebook, tmp_path):
     text, definitions = shown(notebook, tmp_path)
     assert "workbook bench grid cpu" in text
+    assert "Measure here" in text
     assert not [name for name in definitions if name.endswith("_chart")]
