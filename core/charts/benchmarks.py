@@ -23,8 +23,9 @@ _RED = "#D55E00"
 
 
 def data(rows: Rows) -> alt.Chart:
-    """A chart of rows; inline data is hashed, so that layers share it."""
-    return alt.Chart(alt.InlineData(values=tuple(rows)))
+    """A chart of rows; inline data is hashed, so that layers share it. Lists (every round's time) are not drawn."""
+    drawn = tuple({name: value for name, value in row.items() if not isinstance(value, list)} for row in rows)
+    return alt.Chart(alt.InlineData(values=drawn))
 
 
 def logarithmic(field: str, title: str, channel: type[alt.X] | type[alt.Y], **options: object) -> alt.X | alt.Y:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from core.experiments.grid_machine import Machine
     from core.experiments.grid_points import Expansion, GridPoint
+    from core.experiments.grid_run import Visits
     from core.records import BenchmarkRow
 
 SHOWN = 5
@@ -56,7 +57,7 @@ def grid(
     for line in _about(expansion, machine):
         say(line)
     if list_:
-        for line in _list(expansion.points, machine, config.visits):
+        for line in _list(expansion.points, machine, Visits.of(config)):
             say(line)
         return
     path = table_path(results, "benchmarks", name)
@@ -101,7 +102,7 @@ def _about(expansion: Expansion, machine: Machine) -> Iterator[str]:
         yield f"no predicted times: {machine.device_name} has not been measured (workbook device measure)"
 
 
-def _list(points: Sequence[GridPoint], machine: Machine, visits: int) -> Iterator[str]:
+def _list(points: Sequence[GridPoint], machine: Machine, visits: Visits) -> Iterator[str]:
     """A line a point: its sizes, how it computes, the predicted time of all its phases and memory."""
     from core.accounting.text import bytes_text, count, duration
     from core.experiments.grid_machine import effort_s
@@ -111,12 +112,13 @@ def _list(points: Sequence[GridPoint], machine: Machine, visits: int) -> Iterato
     yield f"{'':<100}{'products':>12}{'at least':>11}{'memory':>11}"
     for point in points:
         predicted = machine.predict(point)
-        total_s += visits * effort_s(predicted, rounds_needed(visits))
+        total_s += visits.usual * effort_s(predicted, rounds_needed(visits.usual))
         flop = predicted.flop.get("step", sum(predicted.flop.values()))
         least = predicted.seconds and predicted.seconds.get("step", sum(predicted.seconds.values()))
         seconds = "" if not least else duration(least)
         yield f"{_words(point):<100}{count(flop, 'FLOP'):>12}{seconds:>11}{bytes_text(predicted.peak_bytes):>11}"
-    yield f"{len(points)} points, about {duration(total_s)}, and what spreads too much up to three times more"
+    more = f", and what spreads too much up to {visits.more} times more" if visits.more else ""
+    yield f"{len(points)} points, about {duration(total_s)}{more}"
 
 
 def _words(point: GridPoint | BenchmarkRow) -> str:

@@ -16,7 +16,7 @@ from torch.utils.benchmark import Timer, timer
 
 MIN_ROUND_S = 0.02
 """Of one phase in one round, in blocks."""
-MIN_BLOCKS = 5
+MIN_ROUNDS = 5
 """Fewer have no interquartile range."""
 MAX_SPREAD = {"cpu": 0.1}
 """IQR / median above which a phase is measured again: of a shared CPU, and of other devices."""
@@ -36,6 +36,8 @@ class Phases(Protocol):
 
 class ReferenceProduct:
     """A square float32 matrix product, always the same: the clock that beats as fast as the machine is.
+
+    What a point's precision makes of float32 products (TF32) it makes of this one: times are compared by precision.
 
     Args:
         device: Where it is computed.
@@ -125,15 +127,15 @@ class Rounds:
 
 
 def _iqr(values: Sequence[float]) -> float | None:
-    if len(values) < MIN_BLOCKS:
+    if len(values) < MIN_ROUNDS:
         return None
     lower, _, upper = statistics.quantiles(values, n=4, method="inclusive")
     return upper - lower
 
 
 def rounds_needed(visits: int) -> int:
-    """Rounds in each visit: three, and five blocks in all visits together at least."""
-    return max(3, -(-MIN_BLOCKS // visits))
+    """Rounds in each visit: three, and five in all visits together at least."""
+    return max(3, -(-MIN_ROUNDS // visits))
 
 
 def time_rounds(

@@ -13,7 +13,7 @@ from core.experiments.grid_machine import Machine, effort_s
 from core.experiments.grid_points import GridPoint
 from core.experiments.grid_rounds import ReferenceProduct, rounds_needed
 from core.experiments.grid_rows import FAILED, point_rows, rounds_of
-from core.experiments.grid_visit import Visit, visit_point
+from core.experiments.grid_visit import visit_point
 from core.records import BenchmarkRow
 from core.results import write_rows
 from core.training.allocator import keep_freed_memory
@@ -23,9 +23,9 @@ from core.training.allocator import keep_freed_memory
 class Visits:
     """How often points are measured."""
 
-    usual: int = 2
+    usual: int
     """Each, once in each pass over the grid."""
-    more: int = 3
+    more: int
     """At most, of what spreads too much."""
     retry: bool = False
     """Whether what failed is tried again."""
@@ -160,7 +160,7 @@ def measure_point(
         phases, before = point.phases, {}
     rounds = {phase: rounds_of(row) for phase, row in before.items()}
     number = 1 + max((visit for each in rounds.values() for visit in each.visits), default=0)
-    visit: Visit = visit_point(point, machine.device, phases, reference(), num_rounds=num_rounds, number=number)
+    visit = visit_point(point, machine.device, phases, reference(), num_rounds=num_rounds, number=number)
     for phase, found in visit.rounds.items():
         rounds[phase] = rounds[phase].then(found) if phase in rounds else found
     peak_bytes = before["step"].peak_bytes if "step" in before else visit.peak_bytes

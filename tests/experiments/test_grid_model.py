@@ -2,20 +2,14 @@ import statistics
 
 import pytest
 import torch
+from model_point import model_point
 from torch.testing import assert_close
 
-from core.config.grid import SUBJECTS
 from core.experiments.grid_micro import Update
 from core.experiments.grid_model import TrainingPhases, computing
 from core.experiments.grid_points import GridPoint
 from core.model import functional
 from core.model.linear_cross_entropy import linear_cross_entropy
-
-
-def model_point(**changes):
-    sizes = {"batch_size": 3, "context_length": 5, "d_model": 12, "num_heads": 3, "d_head": 4}
-    sizes |= {"num_layers": 2, "d_ff": 11, "vocab_size": 17, "attention": "sdpa", "optimizer": "adamw"}
-    return GridPoint(**{"subject": "model", "phases": SUBJECTS["model"].phases, **sizes, **changes})
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "written_out"])

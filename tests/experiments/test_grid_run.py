@@ -46,7 +46,7 @@ PEAKS = measured_device(
 MACHINE = Machine(device="cpu", device_name="box", memory_bytes=10**9, cache_bytes=1000, peaks=PEAKS)
 HOW = {"bench_id": "mine", "machine": MACHINE, "git_commit": "abc"}
 POINT = {**HOW, "reference": lambda: None, "num_rounds": 5}
-ONCE, GRID = Visits(usual=1), {**HOW, "visits": Visits(usual=1)}
+ONCE, GRID = Visits(usual=1, more=3), {**HOW, "visits": Visits(usual=1, more=3)}
 SECONDS = {"forward": 1.0, "forward_loss": 2.0, "backward": 4.0, "optimizer": 0.5, "step": 6.4}
 
 
@@ -168,8 +168,8 @@ def test_what_fails_becomes_rows_and_the_grid_goes_on(measured, tmp_path, status
     assert (failed["step"].median_s, failed["step"].adds_up, failed["step"].round_s) == (None, None, None)
     assert summary(rows).points == {"ok": 2, status: 1}
     # What failed stands as well, until it is asked for again.
-    assert due_points(rows, points, Visits(usual=3)) == [points[0], points[2]]
-    retry = Visits(usual=1, retry=True)
+    assert due_points(rows, points, Visits(usual=3, more=3)) == [points[0], points[2]]
+    retry = Visits(usual=1, more=3, retry=True)
     assert due_points(rows, points, retry) == [points[1]]
     measured.visits.clear()
     run_grid(points, **GRID | {"visits": retry}, results_dir=tmp_path, rows=rows)
@@ -196,7 +196,7 @@ def test_what_stands_is_not_measured_again(measured, tmp_path):
 def test_points_are_visited_in_passes_and_their_rounds_pooled(measured, tmp_path):
     points = variants(2)
     (row, *_), visits = (
-        run_grid(points, **GRID | {"visits": Visits(usual=3)}, results_dir=tmp_path),
+        run_grid(points, **GRID | {"visits": Visits(usual=3, more=3)}, results_dir=tmp_path),
         [(point.point_id, MODEL.phases) for point in points],
     )
     assert measured.visits == visits * 3
@@ -227,7 +227,7 @@ def test_rounds_of_other_code_do_not_stand_beside_new_ones(measured, tmp_path):
     rows = measure_point(MODEL, **POINT)
     same = measure_point(MODEL, **POINT, phases=("step",), standing=rows)
     assert [row.attempts for row in same] == [1, 1, 1, 1, 2]
-    assert due_phases(MODEL, same, Visits(usual=2)) == MODEL.phases[:4]
+    assert due_phases(MODEL, same, Visits(usual=2, more=3)) == MODEL.phases[:4]
     for change in ({"git_commit": "def"}, {"torch_version": "3"}, {"num_threads": 99}, {"round_s": None}):
         old = [dataclasses.replace(row, **change) for row in rows]
         new = measure_point(MODEL, **POINT, phases=("step",), standing=old)
@@ -254,7 +254,7 @@ def test_interrupted_inside_a_point_the_file_holds_those_before(measured, tmp_pa
 
 def test_progress_is_in_predicted_effort(measured, tmp_path):
     points, seen = variants(3), []
-    twice = GRID | {"visits": Visits(usual=2)}
+    twice = GRID | {"visits": Visits(usual=2, more=3)}
     run_grid(points, **twice, results_dir=tmp_path, progress=lambda *pair: seen.append(pair))
     efforts = [round(1e6 * effort_s(MACHINE.predict(point), 3)) for point in points] * 2
     assert seen == [(sum(efforts[:n]), sum(efforts)) for n in range(7)]

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from model_point import model_point
 from torch.testing import assert_close
 
 from core.accounting import peak
@@ -8,12 +9,6 @@ from core.experiments.grid_micro import Operation
 from core.experiments.grid_points import GridPoint
 from core.experiments.grid_rounds import Rounds
 from core.experiments.grid_visit import PEAK_STEP_S, is_out_of_memory, visit_point
-
-
-def model_point(**changes):
-    sizes = {"batch_size": 3, "context_length": 5, "d_model": 12, "num_heads": 3, "d_head": 4}
-    sizes |= {"num_layers": 2, "d_ff": 11, "vocab_size": 17, "attention": "sdpa", "optimizer": "adamw"}
-    return GridPoint(**{"subject": "model", "phases": SUBJECTS["model"].phases, **sizes, **changes})
 
 
 def visited(point, step_s=0.25, number=1):
